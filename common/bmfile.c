@@ -1,0 +1,614 @@
+/* SPDX-FileCopyrightText: The nbdfleece authors
+ * SPDX-License-Identifier: BSD-3-Clause */
+
+/* Making, validating and mapping bitmap files. */
+
+/* There is one description of the layout, layout(), used to make a file and to
+ * judge one: opening computes from disk_size and cluster_size where everything
+ * has to be and refuses the file if its header or its length says otherwise.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <linux/fs.h>
+#include <zlib.h>
+
+#include "bmfile.h"
+
+#define ALIGN 4096
+#define AUTO_BITMAP_MAX (UINT64_C (64) << 20) /* bytes */
+
+_Static_assert (sizeof (struct bmfile_fixed) <= BMFILE_LIVE_OFFSET,
+                "the fixed part runs into the live part");
+_Static_assert (sizeof (struct bmfile_live)
+                <= BMFILE_HEADER_SIZE - BMFILE_LIVE_OFFSET,
+                "the live part runs into the bitmaps");
+_Static_assert (ATOMIC_LLONG_LOCK_FREE == 2, "shared atomics need no lock");
+
+uint64_t
+bmfile_auto_cluster_size (uint64_t disk_size)
+{
+  uint64_t cs = BMFILE_CLUSTER_MIN;
+
+  while (cs < BMFILE_CLUSTER_MAX
+         && (disk_size + cs - 1) / cs > AUTO_BITMAP_MAX * 8)
+    cs *= 2;
+  return cs;
+}
+
+static unsigned
+bitmaps_of (enum bmfile_kind kind)
+{
+  return kind == BMFILE_MAP ? 3 : 1;
+}
+
+/* Fills in the sizes that follow from the disk's.  Returns the bytes from one
+ * bitmap to the next. */
+static uint64_t
+layout (struct bmfile_fixed *f)
+{
+  uint64_t stride;
+
+  f->header_size = BMFILE_HEADER_SIZE;
+  f->nr_clusters = (f->disk_size + f->cluster_size - 1) / f->cluster_size;
+  stride = (bm_bytes (f->nr_clusters) + ALIGN - 1) / ALIGN * ALIGN;
+  f->file_size = BMFILE_HEADER_SIZE + f->nr_bitmaps * stride;
+  return stride;
+}
+
+static bool
+sizes_ok (enum bmfile_kind kind, uint64_t disk_size, uint64_t cluster_size)
+{
+  return disk_size > 0 && disk_size <= BMFILE_DISK_MAX
+    && cluster_size >= BMFILE_CLUSTER_MIN
+    && cluster_size <= (kind == BMFILE_LOG
+                        ? BMFILE_DISK_MAX : BMFILE_CLUSTER_MAX)
+    && (cluster_size & (cluster_size - 1)) == 0;
+}
+
+static uint32_t
+checksum (const struct bmfile_fixed *f)
+{
+  return crc32 (crc32 (0, NULL, 0), (const void *) f,
+                offsetof (struct bmfile_fixed, checksum));
+}
+
+static int
+copy_text (char *to, size_t size, const char *from)
+{
+  if (!from)
+    from = "";
+  if (strlen (from) >= size) {
+    errno = ENAMETOOLONG;
+    return -1;
+  }
+  strcpy (to, from);
+  return 0;
+}
+
+static int
+fill_fixed (struct bmfile_fixed *f, const struct bmfile_params *p)
+{
+  if (!sizes_ok (p->kind, p->disk_size, p->cluster_size)
+      || !name_ok (p->export_name) || !name_ok (p->name)) {
+    errno = EINVAL;
+    return -1;
+  }
+  memcpy (f->magic, BMFILE_MAGIC, sizeof f->magic);
+  f->version = BMFILE_VERSION;
+  f->kind = p->kind;
+  f->nr_bitmaps = bitmaps_of (p->kind);
+  f->disk_size = p->disk_size;
+  f->cluster_size = p->cluster_size;
+  layout (f);
+  if (copy_text (f->export_name, sizeof f->export_name, p->export_name) == -1
+      || copy_text (f->name, sizeof f->name, p->name) == -1
+      || copy_text (f->parent, sizeof f->parent, p->parent) == -1
+      || copy_text (f->live, sizeof f->live, p->live) == -1
+      || copy_text (f->scratch, sizeof f->scratch, p->scratch) == -1
+      || getrandom (f->uuid, sizeof f->uuid, 0) != sizeof f->uuid)
+    return -1;
+  f->checksum = checksum (f);
+  return 0;
+}
+
+/* Writes a new file to fd: header and allocated, zero bitmaps. */
+static int
+write_new (int fd, const struct bmfile_fixed *f)
+{
+  struct bmfile_live live = { .state = BMFILE_PREPARED };
+  int err;
+
+  if (bmfile_boot_id (live.boot_id) == -1)
+    return -1;
+  err = posix_fallocate (fd, 0, f->file_size);
+  if (err != 0) {
+    errno = err;
+    return -1;
+  }
+  if (pwrite (fd, &live, sizeof live, BMFILE_LIVE_OFFSET) != sizeof live
+      || pwrite (fd, f, sizeof *f, 0) != sizeof *f) {
+    errno = ENOSPC;
+    return -1;
+  }
+  return 0;
+}
+
+/* On btrfs a block that is allocated may still have nowhere to be rewritten
+ * to, unless the file is exempt from copy-on-write.  Elsewhere this fails, and
+ * does no harm. */
+static void
+no_cow (int fd)
+{
+  int flags;
+
+  if (ioctl (fd, FS_IOC_GETFLAGS, &flags) == 0) {
+    flags |= FS_NOCOW_FL;
+    ioctl (fd, FS_IOC_SETFLAGS, &flags);
+  }
+}
+
+static int
+sync_path (const char *path)
+{
+  int fd = open (path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  int r = fd == -1 ? -1 : fsync (fd);
+
+  if (fd != -1)
+    close (fd);
+  return r;
+}
+
+static char *
+directory_of (const char *path)
+{
+  const char *slash = strrchr (path, '/');
+
+  return slash ? strndup (path, slash - path + 1) : strdup (".");
+}
+
+int
+bmfile_sync_directory (const char *path)
+{
+  char *dir = directory_of (path);
+  int r = dir ? sync_path (dir) : -1, err = errno;
+
+  free (dir);
+  errno = err;
+  return r;
+}
+
+/* A file without a name in the directory of path. */
+static int
+open_nameless (const char *path)
+{
+  char *dir = directory_of (path);
+  int fd;
+
+  if (!dir)
+    return -1;
+  fd = open (dir, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+  free (dir);
+  return fd;
+}
+
+static int
+give_name (int fd, const char *path)
+{
+  char self[64];
+
+  snprintf (self, sizeof self, "/proc/self/fd/%d", fd);
+  return linkat (AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW);
+}
+
+/* The file has its name only when it is whole: an nbdkit that starts at this
+ * moment must not take it for a damaged one.  Where a file system cannot do
+ * that, it may, and then the begin fails. */
+int
+bmfile_create (const char *path, const struct bmfile_params *params,
+               struct bmfile *bf)
+{
+  struct bmfile_fixed f = { 0 };
+  const char *why;
+  bool named = false;
+  int fd, r = -1, err;
+
+  if (fill_fixed (&f, params) == -1)
+    return -1;
+  fd = open_nameless (path);
+  if (fd == -1) {
+    fd = open (path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    named = fd != -1;
+  }
+  if (fd == -1)
+    return -1;
+  no_cow (fd);
+  if (write_new (fd, &f) == 0 && (!params->durable || fsync (fd) == 0)
+      && (named || give_name (fd, path) == 0)) {
+    named = true;
+    r = params->durable ? bmfile_sync_directory (path) : 0;
+  }
+  if (r == 0)
+    r = bmfile_open_fd (fd, true, params->kind, bf, &why);
+  err = errno;
+  if (r == -1 && named)
+    unlink (path);
+  close (fd);
+  errno = err;
+  return r;
+}
+
+static bool
+terminated (const char *text, size_t size)
+{
+  return memchr (text, '\0', size) != NULL;
+}
+
+/* Judges a header against itself and the size of its file.  Returns NULL, or
+ * what is wrong and an errno. */
+static const char *
+judge (const struct bmfile_fixed *f, uint64_t file_size,
+       enum bmfile_kind kind, int *err)
+{
+  struct bmfile_fixed want = *f;
+
+  *err = EINVAL;
+  if (memcmp (f->magic, BMFILE_MAGIC, sizeof f->magic) != 0)
+    return "not a bitmap file";
+  if (f->version != BMFILE_VERSION) {
+    *err = ENOTSUP;
+    return "made by another version, which this one does not know";
+  }
+  if (f->checksum != checksum (f))
+    return "the header is damaged";
+  if (f->kind != kind || f->nr_bitmaps != bitmaps_of (kind))
+    return "a bitmap file of another kind";
+  if (!sizes_ok (f->kind, f->disk_size, f->cluster_size))
+    return "impossible disk or cluster size";
+  layout (&want);
+  if (memcmp (&want, f, sizeof want) != 0)
+    return "the header contradicts itself";
+  if (file_size != f->file_size)
+    return "the file is truncated or too long";
+  if (!terminated (f->export_name, sizeof f->export_name)
+      || !terminated (f->name, sizeof f->name)
+      || !terminated (f->parent, sizeof f->parent)
+      || !terminated (f->live, sizeof f->live)
+      || !terminated (f->scratch, sizeof f->scratch)
+      || !name_ok (f->export_name) || !name_ok (f->name))
+    return "the header has a bad name";
+  return NULL;
+}
+
+/* Nothing past the last cluster may be set, or scans would run off. */
+static bool
+tails_clear (const struct bmfile *bf)
+{
+  unsigned i;
+
+  for (i = 0; i < bf->nr_bitmaps; i++)
+    if (bf->nr_clusters % 64
+        && (bf->bits[i][bf->nr_clusters / 64]
+            & (UINT64_MAX << (bf->nr_clusters & 63))))
+      return false;
+  return true;
+}
+
+static int
+map_file (int fd, const struct bmfile_fixed *f, bool writable,
+          struct bmfile *bf)
+{
+  struct bmfile_fixed copy = *f;
+  uint64_t stride = layout (&copy);
+  unsigned i;
+  char *p = mmap (NULL, f->file_size,
+                  PROT_READ | (writable ? PROT_WRITE : 0),
+                  MAP_SHARED, fd, 0);
+
+  if (p == MAP_FAILED)
+    return -1;
+  *bf = (struct bmfile) {
+    .fixed = (struct bmfile_fixed *) p,
+    .live = (struct bmfile_live *) (p + BMFILE_LIVE_OFFSET),
+    .disk_size = f->disk_size,
+    .nr_clusters = f->nr_clusters,
+    .cluster_bits = __builtin_ctzll (f->cluster_size),
+    .nr_bitmaps = f->nr_bitmaps,
+    .writable = writable,
+    .map_size = f->file_size,
+  };
+  for (i = 0; i < f->nr_bitmaps; i++)
+    bf->bits[i] = (bm_word *) (p + BMFILE_HEADER_SIZE + i * stride);
+  return 0;
+}
+
+int
+bmfile_open_fd (int fd, bool writable, enum bmfile_kind kind,
+                struct bmfile *bf, const char **why)
+{
+  struct bmfile_fixed f;
+  struct stat st;
+  ssize_t n;
+  int err;
+
+  memset (bf, 0, sizeof *bf);
+  *why = "cannot be read";
+  if (fstat (fd, &st) == -1)
+    return -1;
+  *why = "not a regular file";
+  errno = EINVAL;
+  if (!S_ISREG (st.st_mode))
+    return -1;
+  *why = "too short for a header";
+  n = pread (fd, &f, sizeof f, 0);
+  if (n != sizeof f || st.st_size < BMFILE_HEADER_SIZE) {
+    if (n != -1)
+      errno = EINVAL;
+    return -1;
+  }
+  *why = judge (&f, st.st_size, kind, &err);
+  if (*why) {
+    errno = err;
+    return -1;
+  }
+  *why = "cannot be mapped";
+  if (map_file (fd, &f, writable, bf) == -1)
+    return -1;
+  if (!tails_clear (bf)) {
+    *why = "bits are set past the end of the disk";
+    bmfile_close (bf);
+    errno = EINVAL;
+    return -1;
+  }
+  *why = NULL;
+  return 0;
+}
+
+int
+bmfile_open (const char *path, bool writable, enum bmfile_kind kind,
+             struct bmfile *bf, const char **why)
+{
+  int fd = open (path, (writable ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_CLOEXEC
+                 | O_NONBLOCK);
+  int r, err;
+
+  memset (bf, 0, sizeof *bf);
+  if (fd == -1) {
+    *why = "cannot be opened";
+    return -1;
+  }
+  r = bmfile_open_fd (fd, writable, kind, bf, why);
+  err = errno;
+  close (fd);
+  errno = err;
+  return r;
+}
+
+void
+bmfile_close (struct bmfile *bf)
+{
+  if (bf->fixed)
+    munmap (bf->fixed, bf->map_size);
+  memset (bf, 0, sizeof *bf);
+}
+
+int
+bmfile_sync (const struct bmfile *bf)
+{
+  return msync (bf->fixed, bf->map_size, MS_SYNC);
+}
+
+int
+bmfile_sync_header (const struct bmfile *bf)
+{
+  return msync (bf->fixed, BMFILE_HEADER_SIZE, MS_SYNC);
+}
+
+int
+bmfile_sync_bits (const struct bmfile *bf, unsigned bitmap, uint64_t first,
+                  uint64_t end)
+{
+  char *from = (char *) &bf->bits[bitmap][first / 64];
+  char *to = (char *) &bf->bits[bitmap][(end - 1) / 64 + 1];
+
+  from -= (uintptr_t) from % ALIGN;
+  return msync (from, to - from, MS_SYNC);
+}
+
+int
+bmfile_boot_id (uint8_t id[16])
+{
+  char text[37] = "";
+  unsigned byte;
+  int i;
+  const char *p = text;
+  FILE *fp = fopen ("/proc/sys/kernel/random/boot_id", "re");
+
+  if (!fp)
+    return -1;
+  if (!fgets (text, sizeof text, fp))
+    text[0] = '\0';
+  fclose (fp);
+  for (i = 0; i < 16; i++, p += 2) {
+    if (*p == '-')
+      p++;
+    if (sscanf (p, "%2x", &byte) != 1) {
+      errno = EIO;
+      return -1;
+    }
+    id[i] = byte;
+  }
+  return 0;
+}
+
+static int64_t
+ns (struct timespec t)
+{
+  return t.tv_sec * INT64_C (1000000000) + t.tv_nsec;
+}
+
+int
+bmfile_identify (const char *path, struct bmfile_identity *id)
+{
+  struct stat st;
+
+  if (stat (path, &st) == -1)
+    return -1;
+  *id = (struct bmfile_identity) { .dev = st.st_dev, .ino = st.st_ino,
+                                   .size = st.st_size };
+  if (S_ISBLK (st.st_mode))
+    id->dev = st.st_rdev, id->ino = 0;
+  else
+    id->mtime_ns = ns (st.st_mtim), id->ctime_ns = ns (st.st_ctim);
+  return 0;
+}
+
+const char *
+bmfile_live_path (const struct bmfile *bf)
+{
+  return strncmp (bf->fixed->live, "file:", 5) == 0
+    ? bf->fixed->live + 5 : NULL;
+}
+
+/* Model: clean, host. */
+bool
+bmfile_has_crashed (const struct bmfile *bf)
+{
+  uint8_t boot_id[16];
+
+  return atomic_load (&bf->live->clean) != BMFILE_CLEAN
+    && (bmfile_boot_id (boot_id) == -1
+        || memcmp (boot_id, bf->live->boot_id, sizeof boot_id) != 0);
+}
+
+/* When this run of the host began, CLOCK_REALTIME. */
+static int64_t
+boot_time_ns (void)
+{
+  struct timespec real, boot;
+
+  clock_gettime (CLOCK_REALTIME, &real);
+  clock_gettime (CLOCK_BOOTTIME, &boot);
+  return ns (real) - ns (boot);
+}
+
+/* What is wrong with the live disk, or NULL.  Model: clean, host. */
+static const char *
+judge_disk (const struct bmfile *bf, const struct bmfile_identity *now,
+            bool crashed)
+{
+  const struct bmfile_identity *then = &bf->live->identity;
+
+  if (atomic_load (&bf->live->clean) == BMFILE_CLEAN)
+    return now->dev != then->dev || now->ino != then->ino
+      || now->size != then->size || now->mtime_ns != then->mtime_ns
+      || now->ctime_ns != then->ctime_ns
+      ? "the live disk changed while nothing was in front of it" : NULL;
+  /* The numbers of file systems and devices are the host's run's. */
+  if ((!crashed && now->dev != then->dev) || now->ino != then->ino)
+    return "the live disk is another file than it was";
+  if (crashed && now->mtime_ns > boot_time_ns ())
+    return "the live disk changed after the host had started, while nothing "
+      "was in front of it";
+  return NULL;
+}
+
+/* Model: clean, claim. */
+int
+bmfile_claim (struct bmfile *bf, const char *live_path, bool recovered,
+              const char **why)
+{
+  struct bmfile_identity now;
+  bool crashed = bmfile_has_crashed (bf);
+  uint8_t boot_id[16];
+
+  *why = "the host's boot id cannot be read";
+  if (bmfile_boot_id (boot_id) == -1)
+    return -1;
+  *why = "the live disk cannot be examined";
+  if (live_path && bmfile_identify (live_path, &now) == -1)
+    return -1;
+  *why = crashed && !recovered ? "the host stopped without closing it"
+    : live_path ? judge_disk (bf, &now, crashed) : NULL;
+  if (*why) {
+    errno = ESTALE;
+    return -1;
+  }
+  /* The next look at it must not take its numbers for another's. */
+  if (crashed && live_path)
+    bf->live->identity.dev = now.dev;
+  memcpy (bf->live->boot_id, boot_id, sizeof boot_id);
+  /* A crash of the host must find it unclean on disk, too, and before
+   * anybody sees it in use: map_release relies on that. */
+  atomic_store (&bf->live->clean, BMFILE_CLOSING);
+  *why = "cannot be flushed";
+  if (bmfile_sync_header (bf) == -1)
+    return -1;
+  atomic_store (&bf->live->clean, BMFILE_IN_USE);
+  *why = NULL;
+  return 0;
+}
+
+int
+bmfile_record_files (struct bmfile *bf, int scratch_fd)
+{
+  const char *live_path = bmfile_live_path (bf);
+  struct bmfile_identity id = { 0 };
+  struct stat st;
+
+  if ((scratch_fd != -1 && fstat (scratch_fd, &st) == -1)
+      || (live_path && bmfile_identify (live_path, &id) == -1))
+    return -1;
+  if (scratch_fd != -1) {
+    bf->live->scratch_dev = st.st_dev;
+    bf->live->scratch_ino = st.st_ino;
+  }
+  bf->live->identity = id;
+  return 0;
+}
+
+/* The bitmaps reach the disk while the file still says unclean.  The times of
+ * a network file may still move until its data is flushed.  Model: clean,
+ * stop. */
+int
+bmfile_release (struct bmfile *bf, const char *live_path)
+{
+  struct bmfile_identity id = { 0 };
+
+  atomic_store (&bf->live->clean, BMFILE_CLOSING);
+  if (bmfile_sync (bf) == -1
+      || (live_path && (sync_path (live_path) == -1
+                        || bmfile_identify (live_path, &id) == -1)))
+    return -1;
+  bf->live->identity = id;
+  atomic_store (&bf->live->clean, BMFILE_CLEAN);
+  return bmfile_sync_header (bf);
+}
+
+/* Model: clean, stop; activity, settle. */
+int
+bmfile_settle (struct bmfile *bf)
+{
+  if (bmfile_sync (bf) == -1)
+    return -1;
+  atomic_store (&bf->live->clean, BMFILE_CLEAN);
+  return bmfile_sync_header (bf);
+}
+
+bool
+bmfile_is_settled (const struct bmfile *bf)
+{
+  return !bmfile_has_crashed (bf);
+}
