@@ -12,6 +12,10 @@
  *   play-tracking dirty FILE OFFSET LENGTH
  *   play-tracking dirty-every FILE NTH
  *       every NTH cluster, from the first on
+ *   play-tracking follow FILE BEFORE
+ *       FILE is the one after BEFORE from now on, whatever its parent is
+ *   play-tracking delete FILE
+ *       renames it as a deleted checkpoint's, and prints its new name
  *   play-tracking freeze | doubt | unsettle FILE
  *       FROZEN; INCONSISTENT; as if the host had stopped without closing it
  */
@@ -25,6 +29,7 @@
 
 #include "map.h"
 #include "testing.h"
+#include "text.h"
 
 static uint64_t
 number (const char *s)
@@ -77,22 +82,39 @@ instant_of (const char *path)
   return ns;
 }
 
+static void
+link_to (struct bmfile *bf, const char *path)
+{
+  struct bmfile before;
+
+  open_dirty (path, &before);
+  memcpy (bf->live->prev, before.fixed->uuid, sizeof bf->live->prev);
+  bmfile_close (&before);
+}
+
 /* The file beside it that its parent is in is the one before. */
 static void
 link_to_parent (const char *path, struct bmfile *bf)
 {
   char parent[PATH_MAX];
   const char *slash = strrchr (path, '/');
-  struct bmfile before;
 
   if (!bf->fixed->parent[0])
     return;
   CHECK (slash != NULL);
   snprintf (parent, sizeof parent, "%.*s/%s.dirty", (int) (slash - path),
             path, bf->fixed->parent);
-  open_dirty (parent, &before);
-  memcpy (bf->live->prev, before.fixed->uuid, sizeof bf->live->prev);
-  bmfile_close (&before);
+  link_to (bf, parent);
+}
+
+static void
+follow (const char *path, const char *before)
+{
+  struct bmfile bf;
+
+  open_dirty (path, &bf);
+  link_to (&bf, before);
+  bmfile_close (&bf);
 }
 
 static void
@@ -135,6 +157,22 @@ dirty_every (char **a)
 }
 
 static void
+delete (const char *path)
+{
+  char uuid[UUID_SIZE], to[PATH_MAX];
+  const char *slash = strrchr (path, '/');
+  struct bmfile bf;
+
+  CHECK (slash != NULL);
+  open_dirty (path, &bf);
+  format_uuid (bf.fixed->uuid, uuid);
+  bmfile_close (&bf);
+  snprintf (to, sizeof to, "%.*s/.%s.dirty", (int) (slash - path), path, uuid);
+  CHECK (rename (path, to) == 0);
+  puts (to);
+}
+
+static void
 change (const char *verb, const char *path)
 {
   struct bmfile bf;
@@ -165,6 +203,10 @@ main (int argc, char *argv[])
     dirty (args);
   else if (strcmp (verb, "dirty-every") == 0 && argc == 4)
     dirty_every (args);
+  else if (strcmp (verb, "follow") == 0 && argc == 4)
+    follow (args[0], args[1]);
+  else if (strcmp (verb, "delete") == 0 && argc == 3)
+    delete (args[0]);
   else if ((strcmp (verb, "freeze") == 0 || strcmp (verb, "doubt") == 0
             || strcmp (verb, "unsettle") == 0) && argc == 3)
     change (verb, args[0]);

@@ -85,6 +85,31 @@ is_dirty vda@s6 c5 4096-8192
 is_dirty vda@s6 c1 "4096-8192 65536-327680 $((size - 65536))-$size"
 offers vda@s5 'c4 c3 c2 c1'
 
+# A deleted checkpoint is a link like the others, and not offered; ...
+c3=$("$track" delete "$(dirty vda c3)")
+offers vda@s6 'c5 c4 c2 c1'
+is_dirty vda@s6 c2 "4096-8192 131072-327680"
+offers vda@s4 'c2 c1'
+is_dirty vda@s4 c1 "65536-262144 $((size - 65536))-$size"
+[ -z "$(ask dirty vda@s4 c3 2>/dev/null)" ] || fail "a deleted checkpoint was found"
+# ... also the newest, which nothing follows yet; ...
+c5=$("$track" delete "$(dirty vda c5)")
+offers vda@s6 'c4 c2 c1'
+is_dirty vda@s6 c4 "4096-8192 262144-327680"
+mv "$c5" "$(dirty vda c5)"
+# ... and when the one before has its bits, and is followed by the one after.
+"$track" dirty "$(dirty vda c2)" $((3 * 65536)) 65536
+"$track" follow "$(dirty vda c4)" "$(dirty vda c2)"
+offers vda@s4 'c2 c1'
+is_dirty vda@s4 c2 131072-262144
+offers vda@s5 'c4 c2 c1'
+mv "$c3" "$(dirty vda c3)"
+"$track" follow "$(dirty vda c4)" "$(dirty vda c3)"
+offers vda@s4 'c3 c2 c1'
+# The name of a deleted one says which it is.
+cp "$(dirty vda c3)" "$(dirname "$c3")/.00000000-0000-0000-0000-000000000000.dirty"
+offers vda@s4 'c3 c2 c1'
+
 # A link that is not to be trusted ends the chain: inconsistent, ...
 "$track" doubt "$(dirty vda c3)"
 offers vda@s6 'c5 c4'

@@ -88,7 +88,7 @@ static void
 test_dirty (struct rng *rng)
 {
   struct bmfile maps[MAPS_MAX];
-  struct tracking t = { maps, 1 + rng_below (rng, MAPS_MAX) };
+  struct tracking t = { .maps = maps, .nr = 1 + rng_below (rng, MAPS_MAX) };
   uint64_t size = 1 + rng_below (rng, 30000000);
   unsigned i;
 
@@ -137,7 +137,7 @@ test_large (void)
 {
   uint64_t size = UINT64_C (16) << 40, cs = bmfile_auto_cluster_size (size);
   struct bmfile maps[2];
-  struct tracking t = { maps, 2 };
+  struct tracking t = { .maps = maps, .nr = 2 };
   struct dirty_run runs[2];
   struct dirty_walk w;
   struct extent e;

@@ -421,7 +421,8 @@ put_context (struct client *c, unsigned nr, uint32_t id)
     memcpy (put32 (p, id), name, strlen (name));
 }
 
-/* True if one of the queries asks for context nr.  They have been checked. */
+/* True if context nr is offered, and one of the queries asks for it.  They have
+ * been checked. */
 static bool
 any_query (const struct client *c, struct data d, uint32_t nr_queries,
            unsigned nr, bool wildcards)
@@ -429,6 +430,8 @@ any_query (const struct client *c, struct data d, uint32_t nr_queries,
   const uint8_t *q;
   uint32_t len;
 
+  if (!context_is_offered (&c->view, nr))
+    return false;
   while (nr_queries-- > 0 && take_string (&d, &q, &len) == 0)
     if (context_matches (&c->view, nr, q, len, wildcards))
       return true;
@@ -453,7 +456,8 @@ list_contexts (struct client *c, struct data queries, uint32_t nr_queries)
   unsigned nr;
 
   for (nr = 0; nr < context_count (&c->view); nr++)
-    if (nr_queries == 0 || any_query (c, queries, nr_queries, nr, true))
+    if (nr_queries == 0 ? context_is_offered (&c->view, nr)
+        : any_query (c, queries, nr_queries, nr, true))
       put_context (c, nr, 0);
   reply_ack (c);
 }

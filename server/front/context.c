@@ -22,6 +22,13 @@ context_count (const struct view *v)
   return CONTEXT_NR_DIRTY + v->tracking.nr;
 }
 
+bool
+context_is_offered (const struct view *v, unsigned nr)
+{
+  return nr < CONTEXT_NR_DIRTY
+    || !tracking_is_deleted (&v->tracking, nr - CONTEXT_NR_DIRTY);
+}
+
 void
 context_name (const struct view *v, unsigned nr, char name[CONTEXT_NAME_SIZE])
 {

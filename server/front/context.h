@@ -30,8 +30,10 @@ struct context_set {
   uint16_t chosen[CONTEXTS_MAX]; /* numbers, in the order of the view's */
 };
 
-/* How many contexts a view has, and the name of one. */
+/* How many contexts a view has, whether clients are told of one, and its
+ * name. */
 extern unsigned context_count (const struct view *v);
+extern bool context_is_offered (const struct view *v, unsigned nr);
 extern void context_name (const struct view *v, unsigned nr,
                           char name[CONTEXT_NAME_SIZE]);
 

@@ -26,12 +26,16 @@
  *     older;
  *   - all are of this disk's size, and whole on this host (bmfile_is_settled).
  *
- * The walk ends at the first link that is not.  A bitmap that becomes
+ * The walk ends at the first link that is not.  A deleted checkpoint's file is
+ * renamed to .UUID and stays a link until its bits are in the one before (or,
+ * the newest one, until another follows).  Files may be renamed and removed
+ * while they are looked for: if one was, all is looked for once more.  A bitmap that becomes
  * INCONSISTENT later is noticed by tracking_ok, which is asked at every use.
  *
  * A snapshot that was limited to what changed since a checkpoint (its `parent')
  * can be read nowhere else.  So nothing before that checkpoint is offered, and
- * nothing at all if the last bitmap has risen since.
+ * nothing at all if the last bitmap has risen since, or if the parent is no
+ * link any more: then what is before it says more than can be read.
  */
 
 #include <config.h>
@@ -43,14 +47,17 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "text.h"
 #include "tracking.h"
 
 #define SUFFIX ".dirty"
 #define FILES_MAX 4096          /* in one export's directory */
 
+#define TRIES 3                 /* to find what is being renamed */
+
 /* What is known of one file before it is decided to use it. */
 struct found {
-  char name[NAME_LENGTH_MAX + 1];
+  char name[NAME_LENGTH_MAX + 1]; /* without SUFFIX; of a deleted one: .UUID */
   uint8_t uuid[16], prev[16];   /* prev: of the one before; 0: none */
   int64_t instant_ns;
   enum bmfile_state state;
@@ -62,8 +69,27 @@ struct search {
   int64_t instant_ns;           /* of the snapshot */
   struct found *found;
   size_t nr;
+  bool moved;                   /* a file was not found where it was */
 };
 
+static bool
+is_deleted (const char *name)
+{
+  return name[0] == '.';
+}
+
+static bool
+bears_name (const struct bmfile *bf, const char *name)
+{
+  char uuid[UUID_SIZE];
+
+  if (!is_deleted (name))
+    return strcmp (bf->fixed->name, name) == 0;
+  format_uuid (bf->fixed->uuid, uuid);
+  return strcmp (uuid, name + 1) == 0;
+}
+
+/* name: at most NAME_LENGTH_MAX bytes. */
 static int
 open_bitmap (const struct search *s, const char *name, struct bmfile *bf)
 {
@@ -71,7 +97,7 @@ open_bitmap (const struct search *s, const char *name, struct bmfile *bf)
   const char *why;
   int fd, r;
 
-  if (!name_ok (name)) {
+  if (!is_deleted (name) && !name_ok (name)) {
     errno = EINVAL;
     return -1;
   }
@@ -84,7 +110,7 @@ open_bitmap (const struct search *s, const char *name, struct bmfile *bf)
   close (fd);
   if (r == 0 && strcmp (bf->fixed->export_name,
                         s->map->fixed->export_name) == 0
-      && strcmp (bf->fixed->name, name) == 0
+      && bears_name (bf, name)
       && bf->disk_size == s->map->disk_size)
     return 0;
   bmfile_close (bf);
@@ -176,53 +202,69 @@ successor (const struct search *s, const struct found *f)
   return NULL;
 }
 
-/* The newest bitmap that begins before the snapshot, if it reaches up to
- * it. */
+/* Tracking did not stop between f and the snapshot. */
+static bool
+reaches (const struct search *s, const struct found *f)
+{
+  const struct found *after = successor (s, f);
+
+  if (is_scoped (s))
+    return after && after->instant_ns == s->instant_ns;
+  return after || f->state == BMFILE_ACTIVE;
+}
+
+/* The newest bitmap that begins before the snapshot and reaches up to it.
+ * One that does not is passed over, not given up at: a deleted one is there
+ * for a moment after what follows it was linked to the one before, which has
+ * its bits by then. */
 static const struct found *
 last_bitmap (const struct search *s)
 {
-  const struct found *last = NULL, *after;
+  const struct found *last = NULL, *f;
   size_t i;
 
-  for (i = 0; i < s->nr; i++)
-    if (s->found[i].instant_ns < s->instant_ns
-        && (!last || s->found[i].instant_ns > last->instant_ns))
-      last = &s->found[i];
-  if (!last)
-    return NULL;
-  after = successor (s, last);
-  if (is_scoped (s))
-    return after && after->instant_ns == s->instant_ns ? last : NULL;
-  return after || last->state == BMFILE_ACTIVE ? last : NULL;
+  for (i = 0; i < s->nr; i++) {
+    f = &s->found[i];
+    if (f->instant_ns < s->instant_ns && reaches (s, f)
+        && (!last || f->instant_ns > last->instant_ns))
+      last = f;
+  }
+  return last;
 }
 
 static const struct found *
-predecessor (const struct search *s, const struct found *f)
+predecessor (struct search *s, const struct found *f)
 {
   static const uint8_t none[sizeof f->prev];
   size_t i;
 
+  if (memcmp (f->prev, none, sizeof none) == 0)
+    return NULL;
   for (i = 0; i < s->nr; i++)
-    if (memcmp (f->prev, none, sizeof none) != 0
-        && memcmp (s->found[i].uuid, f->prev, sizeof f->prev) == 0)
+    if (memcmp (s->found[i].uuid, f->prev, sizeof f->prev) == 0)
       return &s->found[i];
+  s->moved = true;
   return NULL;
 }
 
 /* Opens f as the next one back.  before_ns: what its instant must be before.
  * False if it cannot be used. */
 static bool
-add_link (const struct search *s, const struct found *f, int64_t before_ns,
+add_link (struct search *s, const struct found *f, int64_t before_ns,
           struct tracking *t)
 {
   struct bmfile *bf = &t->maps[t->nr];
 
-  if (open_bitmap (s, f->name, bf) == -1)
+  if (open_bitmap (s, f->name, bf) == -1) {
+    s->moved = true;
     return false;
+  }
   if (usable (bf) && memcmp (bf->fixed->uuid, f->uuid, sizeof f->uuid) == 0
       && atomic_load (&bf->live->instant_ns) == f->instant_ns
       && f->instant_ns < before_ns
       && (t->nr == 0 || atomic_load (&bf->live->state) == BMFILE_FROZEN)) {
+    if (is_deleted (f->name))
+      t->deleted[t->nr / 64] |= UINT64_C (1) << t->nr % 64;
     t->nr++;
     return true;
   }
@@ -230,17 +272,26 @@ add_link (const struct search *s, const struct found *f, int64_t before_ns,
   return false;
 }
 
+static bool
+is_parent (const struct search *s, const struct bmfile *bf)
+{
+  return strcmp (bf->fixed->name, s->map->fixed->parent) == 0;
+}
+
 static void
-walk_back (const struct search *s, const struct found *f, struct tracking *t)
+walk_back (struct search *s, const struct found *f, struct tracking *t)
 {
   int64_t before_ns = s->instant_ns;
 
   while (f && t->nr < TRACKING_MAX && add_link (s, f, before_ns, t)) {
-    if (is_scoped (s) && strcmp (f->name, s->map->fixed->parent) == 0)
-      break;
+    if (is_scoped (s) && is_parent (s, &t->maps[t->nr - 1]))
+      return;
     before_ns = f->instant_ns;
     f = predecessor (s, f);
   }
+  if (is_scoped (s))
+    while (t->nr > 0)
+      bmfile_close (&t->maps[--t->nr]);
 }
 
 /* Most walks are short, and every connection has one. */
@@ -255,6 +306,30 @@ shrink (struct tracking *t)
     t->maps = less;
 }
 
+static int
+find_all (struct search *s, struct tracking *t)
+{
+  const struct found *last;
+  int r;
+
+  *t = (struct tracking) { 0 };
+  s->nr = 0;
+  s->moved = false;
+  r = note_all (s);
+  last = r == 0 ? last_bitmap (s) : NULL;
+  if (last) {
+    t->maps = calloc (TRACKING_MAX, sizeof *t->maps);
+    if (t->maps)
+      walk_back (s, last, t);
+    else
+      r = -1;
+    shrink (t);
+  }
+  free (s->found);
+  s->found = NULL;
+  return r;
+}
+
 int
 tracking_open (int export_dir, const struct bmfile *map, struct tracking *t)
 {
@@ -262,21 +337,11 @@ tracking_open (int export_dir, const struct bmfile *map, struct tracking *t)
     .dir = export_dir, .map = map,
     .instant_ns = atomic_load (&map->live->instant_ns),
   };
-  const struct found *last;
+  unsigned i;
   int r;
 
-  *t = (struct tracking) { 0 };
-  r = note_all (&s);
-  last = r == 0 ? last_bitmap (&s) : NULL;
-  if (last) {
-    t->maps = calloc (TRACKING_MAX, sizeof *t->maps);
-    if (t->maps)
-      walk_back (&s, last, t);
-    else
-      r = -1;
-    shrink (t);
-  }
-  free (s.found);
+  for (i = 0; (r = find_all (&s, t)) == 0 && s.moved && i < TRIES - 1; i++)
+    tracking_close (t);
   return r;
 }
 
@@ -287,6 +352,12 @@ tracking_close (struct tracking *t)
     bmfile_close (&t->maps[--t->nr]);
   free (t->maps);
   *t = (struct tracking) { 0 };
+}
+
+bool
+tracking_is_deleted (const struct tracking *t, unsigned i)
+{
+  return t->deleted[i / 64] >> i % 64 & 1;
 }
 
 bool

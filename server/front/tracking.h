@@ -13,9 +13,11 @@
 
 /* Tracking bitmaps, newest first; each one's parent is the next.  What
  * changed between checkpoint maps[i] and the snapshot is the union of maps[0]
- * to maps[i]. */
+ * to maps[i].  Some may be of checkpoints that are deleted: they are links
+ * like the others, and not offered. */
 struct tracking {
   struct bmfile *maps;
+  uint64_t deleted[TRACKING_MAX / 64]; /* a bit each */
   unsigned nr;
 };
 
@@ -27,6 +29,9 @@ extern int tracking_open (int export_dir, const struct bmfile *map,
 
 /* Harmless on a zeroed struct. */
 extern void tracking_close (struct tracking *t);
+
+/* True if nobody may be told of maps[i]. */
+extern bool tracking_is_deleted (const struct tracking *t, unsigned i);
 
 /* True if maps[0] to maps[i] can still be relied on. */
 extern bool tracking_ok (const struct tracking *t, unsigned i);
