@@ -44,6 +44,10 @@ ended_well=no
 
 say () { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; }
 
+# cases WHAT N: that many cases of WHAT were run, and all went well; the
+# reliability page (docs/reliability.md) is made from what is said here.
+cases () { printf 'cases: %s: %s\n' "$1" "$2"; }
+
 fail () { say "FAILED: $*"; exit 1; }
 
 # The machine cannot do what the test needs, and installing would not help.
