@@ -140,6 +140,9 @@ print_exports (json_object *exports)
               member_text_or_dash (ex, "name"));
     if (member_text (ex, "reason"))
       print_state (what, ex);
+    if (member_text (ex, "restoring"))
+      print (stdout, "%s: no client is let in, because of restore job %s\n",
+             what, member_text (ex, "restoring"));
   }
 }
 

@@ -174,6 +174,9 @@ extern void job_argv (const struct job *job, struct strings *argv);
  * then to say. */
 extern int job_keep_out (const struct job *job, struct failure *failure);
 extern void job_let_in (struct job *job, enum job_state state);
+/* The id of the job whose restore keeps clients out of the export, ended or
+ * not, or NULL.  The caller frees it. */
+extern char *job_that_keeps_out (const struct export *ex);
 /* An export that lets the copier not in: says why in the job's error. */
 extern void job_explain (struct job *job);
 /* A restore of the export that has not ended, or NULL. */

@@ -24,19 +24,20 @@
 #include "job.h"
 
 #define MARK "restoring"
+#define TOKEN "job-"            /* and the job's id */
 #define TOKEN_MAX 128
 
 static char *
-mark_path (const struct job *job)
+mark_path (const struct daemon *d, const char *export_name)
 {
-  return xasprintf ("%s/exports/%s/" MARK,
-                    job->jobs->daemon->config->state_dir, job->export_name);
+  return xasprintf ("%s/exports/%s/" MARK, d->config->state_dir, export_name);
 }
 
 int
 job_keep_out (const struct job *job, struct failure *failure)
 {
-  char *path = mark_path (job), *text = xasprintf ("job-%s\n", job->id);
+  char *path = mark_path (job->jobs->daemon, job->export_name);
+  char *text = xasprintf (TOKEN "%s\n", job->id);
   int r = write_file (path, text, true);
 
   if (r == -1)
@@ -51,7 +52,7 @@ static bool
 is_own (const struct job *job, const char *path)
 {
   char *text = read_file (path, TOKEN_MAX, NULL);
-  char *own = xasprintf ("job-%s\n", job->id);
+  char *own = xasprintf (TOKEN "%s\n", job->id);
   bool same = text && strcmp (text, own) == 0;
 
   free (own);
@@ -74,7 +75,7 @@ job_let_in (struct job *job, enum job_state state)
 
   if (job->kind != JOB_RESTORE || !job->export_name)
     return;
-  path = mark_path (job);
+  path = mark_path (job->jobs->daemon, job->export_name);
   if (!is_own (job, path))
     ;
   else if (state == JOB_COMPLETED || !has_written (job))
@@ -86,6 +87,21 @@ job_let_in (struct job *job, enum job_state state)
               "%s%s%.200s", job->export_name, path, why[0] ? "; " : "", why);
   }
   free (path);
+}
+
+char *
+job_that_keeps_out (const struct export *ex)
+{
+  char *path = mark_path (ex->daemon, ex->name);
+  char *text = read_file (path, TOKEN_MAX, NULL), *id = NULL;
+
+  if (text && strncmp (text, TOKEN, strlen (TOKEN)) == 0) {
+    text[strcspn (text, "\n")] = '\0';
+    id = xasprintf ("%s", text + strlen (TOKEN));
+  }
+  free (text);
+  free (path);
+  return id;
 }
 
 void

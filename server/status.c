@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "backup.h"
+#include "job.h"
 #include "jobs.h"
 #include "status.h"
 
@@ -190,6 +191,7 @@ export_json (const struct export *ex, const struct wire_stats *st)
 {
   struct json_object *o = json_object_new_object (), *array;
   char *disk = export_disk_text (&ex->conf->disk);
+  char *restoring = job_that_keeps_out (ex);
   const char *reason = ex->qemu.state == SERVICE_RESTARTING ? ex->qemu.reason
     : ex->nbdkit.reason;
 
@@ -202,6 +204,7 @@ export_json (const struct export *ex, const struct wire_stats *st)
   json_add_string (o, "disk", disk);
   json_add_string (o, "disk-kind", export_disk_kind (&ex->conf->disk));
   json_add_string (o, "uri", ex->uri);
+  json_add_string (o, "restoring", restoring);
   json_add_int (o, "freeze-timeout-ms", ex->conf->freeze_timeout_ms);
   add_hooks (o, &ex->conf->hooks);
   add_int_or_null (o, "size", ex->hello_known, ex->hello.disk_size);
@@ -211,6 +214,7 @@ export_json (const struct export *ex, const struct wire_stats *st)
   array = json_object_new_array ();
   add_snapshots (array, ex);
   json_object_object_add (o, "snapshots", array);
+  free (restoring);
   free (disk);
   return o;
 }

@@ -125,6 +125,7 @@ touch "$tmp/go"
 wait_for 30 no_clients vda
 guest_sees vda "$tmp/day0"
 [ ! -e "$state/exports/vda/restoring" ] || fail "it is marked"
+[ "$(nf --json status | json "d['exports'][0]['restoring']")" = None ]
 
 say "nobody comes in, whatever is killed"
 job=$(restore --detach --speed 400K "$tmp/day2.raw" vda)
@@ -164,6 +165,8 @@ guest_comes vda && fail "a guest was let in"
 stop_daemon
 start_daemon
 guest_comes vda && fail "a guest was let in"
+[ "$(nf --json status | json "d['exports'][0]['restoring']")" = "$job" ]
+nf status | finds "^export vda: no client is let in, because of restore job $job$"
 restore "qcow2:$tmp/0.qcow2" vda >/dev/null
 guest_sees vda "$tmp/day0"
 
