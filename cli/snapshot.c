@@ -141,8 +141,7 @@ run_snapshot_delete (struct cli *cli, char **arguments, int nr_arguments,
 
   (void) nr_arguments;
   add_flag (request, "force", &values[SNAPSHOT_DELETE_FORCE]);
-  json_object_object_add (request, "export",
-                          json_object_new_string (arguments[0]));
+  json_object_object_add (request, "exports", split_names (arguments[0]));
   json_object_object_add (request, "name",
                           json_object_new_string (arguments[1]));
   result = client_call (cli, request);

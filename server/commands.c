@@ -164,7 +164,8 @@ static const struct command commands[] = {
       { "export", MEMBER_STRING, true, 0, 0 },
     } },
   { "snapshot-delete", do_snapshot_delete, {
-      { "export", MEMBER_STRING, false, 0, 0 },
+      { "export", MEMBER_STRING, true, 0, 0 },
+      { "exports", MEMBER_STRINGS, true, 0, 0 },
       { "name", MEMBER_STRING, false, 0, 0 },
       { "force", MEMBER_BOOLEAN, true, 0, 0 },
     } },

@@ -1,12 +1,16 @@
 /* SPDX-FileCopyrightText: The nbdfleece authors
  * SPDX-License-Identifier: BSD-3-Clause */
 
-/* The command of the control socket that deletes a snapshot. */
+/* The command of the control socket that deletes snapshots. */
 
 /* A snapshot that backup software reads is not taken away from it unless that
  * is asked for (`force'); then its clients get ESHUTDOWN, and the end.  Who
  * reads it is the front's to say.  A client that has just left may be in its
  * list for a moment, so that it is asked a few times before it is believed.
+ *
+ * Several exports' snapshots of one name are deleted side by side: if one of them
+ * cannot be, the others are, and the first reason is the answer.  But nothing is
+ * deleted if one does not exist or is needed from the beginning.
  *
  * A deletion that a filter does not answer is reported as an error after a
  * while; it is carried out as soon as it can be.
@@ -27,13 +31,46 @@
 #define ASK_TIMES 8
 #define ASK_PAUSE 0.1           /* seconds */
 
+/* What one request asks for. */
+struct deletions {
+  struct request *request;
+  size_t waiting;
+  struct failure failure;       /* the first; code is NULL if there is none */
+};
+
 struct deletion {
-  struct request *request;      /* NULL: answered */
+  struct deletions *all;        /* NULL: has been told */
   struct daemon *daemon;
   char *export_name, *snapshot;
   unsigned asked;               /* times */
   ev_timer timer;               /* next question, or limit */
 };
+
+static void
+one_less (struct deletions *all)
+{
+  if (--all->waiting > 0)
+    return;
+  if (all->failure.code)
+    request_failed (all->request, &all->failure);
+  else
+    request_result (all->request, json_object_new_object ());
+  free (all);
+}
+
+/* Tells how this one went; failure is NULL if well. */
+static void
+tell (struct deletion *deletion, const struct failure *failure)
+{
+  struct deletions *all = deletion->all;
+
+  deletion->all = NULL;
+  if (!all)
+    return;
+  if (failure && !all->failure.code)
+    all->failure = *failure;
+  one_less (all);
+}
 
 static void
 deletion_free (struct deletion *deletion)
@@ -55,12 +92,18 @@ set_timer (struct deletion *deletion, double after,
 }
 
 static void
+fail (struct deletion *deletion, const struct failure *failure)
+{
+  tell (deletion, failure);
+  deletion_free (deletion);
+}
+
+static void
 snapshot_deleted (void *opaque)
 {
   struct deletion *deletion = opaque;
 
-  if (deletion->request)
-    request_result (deletion->request, json_object_new_object ());
+  tell (deletion, NULL);
   deletion_free (deletion);
 }
 
@@ -68,38 +111,36 @@ static void
 deletion_takes_long (struct ev_loop *loop, ev_timer *w, int revents)
 {
   struct deletion *deletion = w->data;
+  struct failure failure;
 
   (void) loop;
   (void) revents;
-  request_error (deletion->request, "timeout", "the export's nbdkit does not "
-                 "answer; the snapshot is deleted as soon as it does");
-  deletion->request = NULL;
+  failure_set (&failure, "timeout", "the nbdkit of export %s does not answer; "
+               "the snapshot is deleted as soon as it does",
+               deletion->export_name);
+  tell (deletion, &failure);
 }
 
-/* The snapshot, if it can be deleted; else NULL, and the request has been
- * answered. */
+/* The snapshot, if it can be deleted; else NULL and *failure. */
 static struct snapshot *
-find_snapshot (struct request *request, const char *export_name,
-               const char *name)
+find_snapshot (const struct export *ex, const char *name,
+               struct failure *failure)
 {
-  struct export *ex = choose_export (request, export_name);
-  struct snapshot *s = ex ? snapshot_find (ex, name) : NULL;
+  struct snapshot *s = snapshot_find (ex, name);
 
-  if (!ex)
-    return NULL;
   if (!s)
-    request_error (request, "unknown-snapshot", "export %s has no snapshot "
-                   "%s", ex->name, name);
+    failure_set (failure, "unknown-snapshot", "export %s has no snapshot %s",
+                 ex->name, name);
   else if (s->job)
-    request_error (request, "in-use", "snapshot %s of export %s is used by "
-                   "job %s", name, ex->name, job_id (s->job));
+    failure_set (failure, "in-use", "snapshot %s of export %s is used by job "
+                 "%s", name, ex->name, job_id (s->job));
   else if (rearm_find (ex, name))
-    request_error (request, "in-use", "snapshot %s of export %s is being "
-                   "moved", name, ex->name);
+    failure_set (failure, "in-use", "snapshot %s of export %s is being moved",
+                 name, ex->name);
   else if (s->state != SNAPSHOT_ACTIVE)
-    request_error (request, "in-use", "snapshot %s of export %s is being %s",
-                   name, ex->name, s->state == SNAPSHOT_ENDING ? "deleted"
-                   : "created");
+    failure_set (failure, "in-use", "snapshot %s of export %s is being %s",
+                 name, ex->name, s->state == SNAPSHOT_ENDING ? "deleted"
+                 : "created");
   else
     return s;
   return NULL;
@@ -108,12 +149,18 @@ find_snapshot (struct request *request, const char *export_name,
 static void
 delete_now (struct deletion *deletion)
 {
-  struct snapshot *s = find_snapshot (deletion->request,
-                                      deletion->export_name,
-                                      deletion->snapshot);
+  const struct export *ex = export_find (deletion->daemon,
+                                         deletion->export_name);
+  struct failure failure;
+  struct snapshot *s = NULL;
 
+  if (ex && ex->conf)
+    s = find_snapshot (ex, deletion->snapshot, &failure);
+  else                          /* a reload took it, meanwhile */
+    failure_set (&failure, "unknown-export", "there is no export %s",
+                 deletion->export_name);
   if (!s) {
-    deletion_free (deletion);
+    fail (deletion, &failure);
     return;
   }
   set_timer (deletion, DELETE_LIMIT, deletion_takes_long);
@@ -127,15 +174,16 @@ front_told (void *opaque, struct json_object *status)
 {
   struct deletion *deletion = opaque;
   struct backup *backup = deletion->daemon->backup;
+  struct failure failure;
   char who[400];
   size_t n;
 
   if (!status && backup_front_runs (backup)) {
-    request_error (deletion->request, "timeout", "it is not known whether "
-                   "snapshot %s of export %s is being read, as the front does "
-                   "not answer; --force deletes it all the same",
-                   deletion->snapshot, deletion->export_name);
-    deletion_free (deletion);
+    failure_set (&failure, "timeout", "it is not known whether snapshot %s of "
+                 "export %s is being read, as the front does not answer; "
+                 "--force deletes it all the same", deletion->snapshot,
+                 deletion->export_name);
+    fail (deletion, &failure);
     return;
   }
   n = backup_readers (status, deletion->export_name, deletion->snapshot, who,
@@ -145,11 +193,11 @@ front_told (void *opaque, struct json_object *status)
   else if (++deletion->asked < ASK_TIMES)
     set_timer (deletion, ASK_PAUSE, ask_again);
   else {
-    request_error (deletion->request, "in-use", "snapshot %s of export %s is "
-                   "being read by %s%s; --force deletes it all the same",
-                   deletion->snapshot, deletion->export_name, who,
-                   n > 1 ? " and others" : "");
-    deletion_free (deletion);
+    failure_set (&failure, "in-use", "snapshot %s of export %s is being read "
+                 "by %s%s; --force deletes it all the same",
+                 deletion->snapshot, deletion->export_name, who,
+                 n > 1 ? " and others" : "");
+    fail (deletion, &failure);
   }
 }
 
@@ -163,22 +211,42 @@ ask_again (struct ev_loop *loop, ev_timer *w, int revents)
   backup_ask (deletion->daemon->backup, front_told, deletion);
 }
 
+static void
+begin (struct deletions *all, const struct export *ex, const char *name,
+       bool force)
+{
+  struct deletion *deletion = xcalloc (1, sizeof *deletion);
+
+  deletion->all = all;
+  deletion->daemon = ex->daemon;
+  deletion->export_name = xstrdup (ex->name);
+  deletion->snapshot = xstrdup (name);
+  if (force || !backup_front_runs (ex->daemon->backup))
+    delete_now (deletion);
+  else
+    backup_ask (ex->daemon->backup, front_told, deletion);
+}
+
 void
 do_snapshot_delete (struct request *request, struct json_object *args)
 {
-  const char *export_name = member_string (args, "export");
   const char *name = member_string (args, "name");
-  struct deletion *deletion;
+  struct deletions *all;
+  struct failure failure;
+  struct chosen chosen;
+  size_t i;
 
-  if (!find_snapshot (request, export_name, name))
+  if (!choose_exports (request, args, &chosen))
     return;
-  deletion = xcalloc (1, sizeof *deletion);
-  deletion->request = request;
-  deletion->daemon = request->daemon;
-  deletion->export_name = xstrdup (export_name);
-  deletion->snapshot = xstrdup (name);
-  if (member_bool (args, "force") || !backup_front_runs (request->daemon->backup))
-    delete_now (deletion);
-  else
-    backup_ask (request->daemon->backup, front_told, deletion);
+  for (i = 0; i < chosen.nr; i++)
+    if (!find_snapshot (chosen.exports[i], name, &failure)) {
+      request_failed (request, &failure);
+      return;
+    }
+  all = xcalloc (1, sizeof *all);
+  all->request = request;
+  all->waiting = chosen.nr + 1; /* until all have begun */
+  for (i = 0; i < chosen.nr; i++)
+    begin (all, chosen.exports[i], name, member_bool (args, "force"));
+  one_less (all);
 }

@@ -27,7 +27,7 @@ fails_with 2 "backup: option --detach=1 takes no argument" \
 fails_with 2 "status: too many arguments, expected none" status vda
 fails_with 2 "snapshot create: too few arguments, expected EXPORT[,EXPORT...] NAME" \
            snapshot create vda
-fails_with 2 "snapshot delete: too many arguments, expected EXPORT NAME" \
+fails_with 2 "snapshot delete: too many arguments, expected EXPORT[,EXPORT...] NAME" \
            snapshot delete a b c
 fails_with 2 "backup: --speed '1.5G': expected bytes per second from 1 on, also with K M G T, or none" \
            backup --speed 1.5G vda /t

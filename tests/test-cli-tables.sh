@@ -144,7 +144,7 @@ END
 run 0 snapshot list vda
 requested snapshot-list '{"export": "vda"}'
 run 0 snapshot delete vda monday
-requested snapshot-delete '{"export": "vda", "name": "monday"}'
+requested snapshot-delete '{"exports": ["vda"], "name": "monday"}'
 says out </dev/null
 run 0 snapshot delete vda monday --json
 [ "$(json out d)" = '{}' ] || fail "--json"

@@ -96,9 +96,9 @@ PY
 start "$PYTHON" "$tmp/reader.py" "$a" "$tmp/started"
 reader=$pid
 wait_for 30 test -e "$tmp/started"
-must_fail 'being read by the local process' nf snapshot delete vda then
+must_fail 'vda is being read by the local process' nf snapshot delete vdb,vda then
+[ "$(nf --json snapshot list | json "[s['export'] for s in d['snapshots']]")" = "['vda']" ]
 nf snapshot delete vda then --force
-nf snapshot delete vdb then
 wait_for 60 dead "$reader"
 wait "$reader" || fail "no clean error"
 must_fail . nbdinfo "$a"

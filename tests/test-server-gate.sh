@@ -49,8 +49,11 @@ nf snapshot create v1,v2 meanwhile >/dev/null
 wait $first
 [ "$(json "d['error']['code']" <"$tmp/reply")" = timeout ]
 [ "$(nf --json snapshot list | json "len(d['snapshots'])")" = 2 ]
-nf snapshot delete v1 meanwhile
-nf snapshot delete v2 meanwhile
+must_fail 'export v3 has no snapshot meanwhile' nf snapshot delete v1,v3 meanwhile
+must_fail 'v1 is there twice' nf snapshot delete v1,v1 meanwhile
+[ "$(nf --json snapshot list | json "len(d['snapshots'])")" = 2 ]
+nf snapshot delete v1,v2 meanwhile
+no_snapshot_files
 wait_for 60 dead "$pid"
 
 say "many who want the same exports at once"
