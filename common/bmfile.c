@@ -26,6 +26,7 @@
 #include <zlib.h>
 
 #include "bmfile.h"
+#include "guard.h"
 
 #define ALIGN 4096
 #define AUTO_BITMAP_MAX (UINT64_C (64) << 20) /* bytes */
@@ -310,7 +311,7 @@ static int
 map_file (int fd, const struct bmfile_fixed *f, bool writable,
           struct bmfile *bf)
 {
-  struct bmfile_fixed copy = *f;
+  struct bmfile_fixed copy = *f, *own;
   uint64_t stride = layout (&copy);
   unsigned i;
   char *p = mmap (NULL, f->file_size,
@@ -319,8 +320,15 @@ map_file (int fd, const struct bmfile_fixed *f, bool writable,
 
   if (p == MAP_FAILED)
     return -1;
+  own = malloc (sizeof *own);
+  if (!own || guard_add (p, f->file_size) == -1) {
+    free (own);
+    munmap (p, f->file_size);
+    return -1;
+  }
+  *own = *f;
   *bf = (struct bmfile) {
-    .fixed = (struct bmfile_fixed *) p,
+    .fixed = own, .base = p,
     .live = (struct bmfile_live *) (p + BMFILE_LIVE_OFFSET),
     .disk_size = f->disk_size,
     .nr_clusters = f->nr_clusters,
@@ -366,6 +374,7 @@ bmfile_open_fd (int fd, bool writable, enum bmfile_kind kind,
   *why = "cannot be mapped";
   if (map_file (fd, &f, writable, bf) == -1)
     return -1;
+  bf->owner = st.st_uid;
   if (!tails_clear (bf)) {
     *why = "bits are set past the end of the disk";
     bmfile_close (bf);
@@ -399,21 +408,24 @@ bmfile_open (const char *path, bool writable, enum bmfile_kind kind,
 void
 bmfile_close (struct bmfile *bf)
 {
-  if (bf->fixed)
-    munmap (bf->fixed, bf->map_size);
+  if (bf->fixed) {
+    guard_remove (bf->base);
+    munmap (bf->base, bf->map_size);
+    free (bf->fixed);
+  }
   memset (bf, 0, sizeof *bf);
 }
 
 int
 bmfile_sync (const struct bmfile *bf)
 {
-  return msync (bf->fixed, bf->map_size, MS_SYNC);
+  return msync (bf->base, bf->map_size, MS_SYNC);
 }
 
 int
 bmfile_sync_header (const struct bmfile *bf)
 {
-  return msync (bf->fixed, BMFILE_HEADER_SIZE, MS_SYNC);
+  return msync (bf->base, BMFILE_HEADER_SIZE, MS_SYNC);
 }
 
 int

@@ -19,7 +19,8 @@
  * Trust: every size is recomputed from disk_size and cluster_size and then
  * compared with the header and with the size of the file, so no offset that
  * is used was read from the file.  An unknown version is refused (ENOTSUP),
- * anything else that is off is EINVAL; `why' says what.
+ * anything else that is off is EINVAL; `why' says what.  What does not change
+ * is copied before it is judged, so that it does not change for us either.
  *
  * The blocks of the file are allocated when it is made.  A store to a mapping
  * that has no room would kill the process that carries a guest's I/O.
@@ -42,6 +43,7 @@
 #define BMFILE_LIVE_OFFSET 3072
 #define BMFILE_BITMAPS_MAX 3
 #define BMFILE_LOCATION_MAX 1024
+#define BMFILE_REASON_SIZE 256
 #define BMFILE_CLUSTER_MIN 4096
 #define BMFILE_CLUSTER_MAX (2 * 1024 * 1024) /* of a LOG no limit */
 #define BMFILE_DISK_MAX (INT64_C (1) << 60)
@@ -127,7 +129,7 @@ struct bmfile_live {            /* on disk, at BMFILE_LIVE_OFFSET */
                                       * yet punched out; against the limit.
                                       * A COPY file: bytes in the job's scope,
                                       * set by the copier's first run */
-  char reason[256];             /* why INCONSISTENT, for people */
+  char reason[BMFILE_REASON_SIZE]; /* why INCONSISTENT, for people */
   uint8_t prev[16];             /* tracking: uuid of the file whose successor
                                  * this is, set at the flip and again if that
                                  * one is merged away; 0: none */
@@ -138,7 +140,8 @@ struct bmfile_live {            /* on disk, at BMFILE_LIVE_OFFSET */
 
 /* An open bitmap file.  Set once by bmfile_create or bmfile_open. */
 struct bmfile {
-  struct bmfile_fixed *fixed;   /* mapped; never written after creation */
+  struct bmfile_fixed *fixed;   /* a copy of our own, as it was judged */
+  char *base;                   /* mapped */
   struct bmfile_live *live;     /* mapped; writable if opened so */
   bm_word *bits[BMFILE_BITMAPS_MAX]; /* mapped */
   uint64_t disk_size;           /* validated copies of the header's */
@@ -146,7 +149,8 @@ struct bmfile {
   unsigned cluster_bits;        /* log2 of the cluster size */
   unsigned nr_bitmaps;
   bool writable;
-  size_t map_size;              /* bytes mapped at fixed */
+  uid_t owner;                  /* of the file when it was opened */
+  size_t map_size;              /* bytes mapped at base */
 };
 
 struct bmfile_params {
@@ -185,6 +189,15 @@ extern int bmfile_open (const char *path, bool writable, enum bmfile_kind kind,
 
 /* Unmaps.  Harmless on a zeroed struct. */
 extern void bmfile_close (struct bmfile *bf);
+
+/* False once the file has lost a part that was looked at (guard.h): then all
+ * bits read as zeroes, and so may some that were read before. */
+extern bool bmfile_is_whole (const struct bmfile *bf);
+
+/* Why it is INCONSISTENT or ENDED, as printable ASCII, whatever is in the
+ * file. */
+extern void bmfile_reason (const struct bmfile *bf,
+                           char reason[BMFILE_REASON_SIZE]);
 
 /* Flushes header and bitmaps, or the header only, to disk.  Returns 0, or -1
  * and errno. */

@@ -34,6 +34,8 @@ broken_mechanism (void)
     [LOG_NOT_FLUSHED] = "log-not-flushed",
     [LIVE_NOT_FLUSHED] = "live-not-flushed",
     [BITMAPS_NOT_FLUSHED] = "bitmaps-not-flushed",
+    [NO_GUARD] = "no-guard",
+    [NO_DROP] = "no-drop",
   };
   static int found = -1;
   const char *env;

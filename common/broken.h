@@ -34,6 +34,8 @@ enum broken {
   LOG_NOT_FLUSHED,              /* A3 waits for nothing */
   LIVE_NOT_FLUSHED,             /* no C3 */
   BITMAPS_NOT_FLUSHED,          /* no C4 */
+  NO_GUARD,                     /* a map made shorter ends who looks at it */
+  NO_DROP,                      /* processes keep the daemon's rights */
 };
 
 #ifdef FLEECE_TEST_BUILD

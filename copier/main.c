@@ -18,6 +18,7 @@
 
 #include "control.h"
 #include "copier.h"
+#include "guard.h"
 #include "report.h"
 
 enum exit_status {
@@ -116,6 +117,7 @@ main (int argc, char *argv[])
   }
   signal (SIGPIPE, SIG_IGN);
   signal (SIGXFSZ, SIG_IGN);
+  guard_install ();
   if (set_up (&c, &why) == 0)
     job_run (&c.job);
   else {

@@ -190,9 +190,9 @@ check_open (const struct bmfile *bf)
       || strlen (bf->fixed->scratch) >= sizeof bf->fixed->scratch)
     abort ();
   for (i = 0; i < bf->nr_bitmaps; i++)
-    if ((const char *) bf->bits[i] < (const char *) bf->fixed
+    if ((const char *) bf->bits[i] < bf->base
         || (const char *) bf->bits[i] + bm_bytes (bf->nr_clusters)
-        > (const char *) bf->fixed + st.st_size
+        > bf->base + st.st_size
         || bm_count (bf->bits[i], 0, bf->nr_clusters) > bf->nr_clusters)
       abort ();
 }

@@ -29,6 +29,7 @@
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
+#include "guard.h"
 #include "snapshot.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
@@ -143,6 +144,7 @@ fleece_get_ready (void)
     nbdkit_error ("%s: %m", fleece.dir);
     return -1;
   }
+  guard_install ();
   return 0;
 }
 

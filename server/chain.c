@@ -157,11 +157,18 @@ chain_close (struct chain *chain)
   chain->files = NULL;
 }
 
-void
+int
 chain_add_to (const struct chain *chain, bm_word *bits, unsigned cluster_bits)
 {
   size_t i;
+  int r = 0;
 
-  for (i = 0; i < chain->nr; i++)
+  for (i = 0; i < chain->nr; i++) {
     dirty_add (bits, cluster_bits, &chain->files[i]);
+    if (!bmfile_is_whole (&chain->files[i]))
+      r = -1;
+  }
+  if (r == -1)
+    errno = EIO;
+  return r;
 }

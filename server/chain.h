@@ -33,10 +33,10 @@ extern int chain_open (const struct checkpoint *since,
                        struct failure *failure);
 extern void chain_close (struct chain *chain);
 
-/* Sets in bits, by clusters of 1 << cluster_bits bytes, what any of them
- * has. */
-extern void chain_add_to (const struct chain *chain, bm_word *bits,
-                          unsigned cluster_bits);
+/* Sets in bits, by clusters of 1 << cluster_bits bytes, what any of them has.
+ * 0; or -1 and errno (EIO) if one of them was made shorter meanwhile. */
+extern int chain_add_to (const struct chain *chain, bm_word *bits,
+                         unsigned cluster_bits);
 
 /* Merges and removes what was deleted, as far as that can be done now, and
  * goes on in the background (merge.c). */

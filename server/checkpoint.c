@@ -211,14 +211,15 @@ checkpoint_delete (struct checkpoint *cp, struct failure *failure)
 const char *
 checkpoint_doubt (const struct checkpoint *cp)
 {
-  const struct bmfile_live *live = cp->file.live;
+  static char reason[BMFILE_REASON_SIZE];
 
-  switch (atomic_load (&live->state)) {
+  switch (atomic_load (&cp->file.live->state)) {
   case BMFILE_ACTIVE:
   case BMFILE_FROZEN:
     return NULL;
   case BMFILE_INCONSISTENT:
-    return live->reason[0] ? live->reason : "it is damaged";
+    bmfile_reason (&cp->file, reason);
+    return reason[0] ? reason : "it is damaged";
   default:
     return "its file is damaged";
   }

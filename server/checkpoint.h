@@ -60,8 +60,8 @@ extern void checkpoint_call_off (struct checkpoint *cp);
  * with *failure. */
 extern int checkpoint_delete (struct checkpoint *cp, struct failure *failure);
 
-/* Why it is inconsistent, for people; or NULL.  That of its own file: a later
- * one may be, too (chain.h). */
+/* Why it is inconsistent, for people, until the next call; or NULL.  That of
+ * its own file: a later one may be, too (chain.h). */
 extern const char *checkpoint_doubt (const struct checkpoint *cp);
 
 /* Makes it inconsistent, if it is not. */

@@ -38,6 +38,7 @@
 #include "confine.h"
 #include "control.h"
 #include "export.h"
+#include "guard.h"
 #include "hooks.h"
 #include "jobs.h"
 #include "names.h"
@@ -321,6 +322,7 @@ daemon_run (struct daemon *d)
   }
   signal (SIGPIPE, SIG_IGN);
   signal (SIGXFSZ, SIG_IGN);
+  guard_install ();
   daemon_init (d);
   d->started_ns = now_ns ();
   if (!confine_can_read_only ())

@@ -35,6 +35,7 @@ struct marking {
   struct job *job;
   struct bmfile bitmap;
   struct chain chain;           /* empty: everything is to be delivered */
+  int error;                    /* of mark, or 0 */
 };
 
 struct starting {
@@ -157,8 +158,9 @@ mark (void *opaque)
 
   if (m->chain.nr == 0)
     bm_set_range (bitmap->bits[0], 0, bitmap->nr_clusters);
-  else
-    chain_add_to (&m->chain, bitmap->bits[0], bitmap->cluster_bits);
+  else if (chain_add_to (&m->chain, bitmap->bits[0],
+                         bitmap->cluster_bits) == -1)
+    m->error = errno;
   atomic_store (&bitmap->live->state, BMFILE_ACTIVE);
 }
 
@@ -168,6 +170,11 @@ marked (void *opaque)
   struct marking *m = opaque;
   struct starting *st = m->starting;
 
+  if (m->error)
+    failure_set (&st->failure, "inconsistent", "export %s: checkpoint %s "
+                 "cannot be used: a file of the chain is damaged: %s; make a "
+                 "full backup", m->job->export_name, m->job->since,
+                 strerror (m->error));
   if (m->bitmap.fixed)
     m->job->total = dirty_bytes (m->bitmap.bits[0], m->bitmap.cluster_bits,
                                  m->bitmap.disk_size);

@@ -88,7 +88,9 @@ run_merge (void *opaque)
   struct merge *m = opaque;
 
   dirty_add (m->into_file.bits[0], m->into_file.cluster_bits, &m->from_file);
-  if (bmfile_settle (&m->into_file) == -1)
+  if (!bmfile_is_whole (&m->from_file) || !bmfile_is_whole (&m->into_file))
+    m->error = EIO;
+  else if (bmfile_settle (&m->into_file) == -1)
     m->error = errno;
 }
 

@@ -44,7 +44,7 @@ limit (void *opaque)
   int r = scope ? 0 : -1;
 
   if (scope)
-    chain_add_to (&l->chain, scope, map->cluster_bits);
+    r = chain_add_to (&l->chain, scope, map->cluster_bits);
   for (end = 0; r == 0 && end < map->nr_clusters;) {
     first = bm_next_clear (scope, end, map->nr_clusters);
     end = bm_next_set (scope, first, map->nr_clusters);

@@ -237,6 +237,7 @@ load_map (struct export *ex, const char *name, bool beside)
 {
   const struct log *log = &ex->daemon->log;
   struct snapshot *s = snapshot_new (ex, name);
+  char reason[BMFILE_REASON_SIZE];
   const char *why = "";
 
   if (beside) {
@@ -268,8 +269,9 @@ load_map (struct export *ex, const char *name, bool beside)
     log_info (log, "%s: found snapshot %s", ex->name, name);
     return;
   }
+  bmfile_reason (&s->map, reason);
   log_info (log, "%s: removing what is left of snapshot %s%s%s", ex->name,
-            name, s->map.live->reason[0] ? ": " : "", s->map.live->reason);
+            name, reason[0] ? ": " : "", reason);
   snapshot_remove_files (s);
   snapshot_free (s);
 }
@@ -457,16 +459,17 @@ snapshot_end (struct snapshot *s, snapshot_gone gone, void *opaque)
 void
 snapshots_check (struct export *ex)
 {
+  char reason[BMFILE_REASON_SIZE];
   struct snapshot *s, *next;
 
   for (s = TAILQ_FIRST (&ex->snapshots); s; s = next) {
     next = TAILQ_NEXT (s, entry);
     if (s->state != SNAPSHOT_ACTIVE || map_is_active (&s->map))
       continue;
+    bmfile_reason (&s->map, reason);
     log_error (&ex->daemon->log, "%s: snapshot %s is lost: %s", ex->name,
-               s->name, s->map.live->reason[0] ? s->map.live->reason
-               : "the filter gave it up");
-    jobs_snapshot_lost (s, s->map.live->reason);
+               s->name, reason[0] ? reason : "the filter gave it up");
+    jobs_snapshot_lost (s, reason);
     snapshot_end (s, NULL, NULL);
   }
 }

@@ -6,10 +6,14 @@
 #include <config.h>
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdbool.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "guard.h"
 #include "map.h"
 #include "testing.h"
 
@@ -254,6 +258,80 @@ check_claim (void)
   CHECK (unlink (path) == 0);
 }
 
+/* Looks at a map that has been cut, in a process of its own.  Its status. */
+static int
+look_at_cut (const struct bmfile *map, bool guarded, bool at_end)
+{
+  const struct rlimit none = { 0, 0 };
+  uint64_t last = map->nr_clusters - 1;
+  int status;
+  pid_t pid = fork ();
+
+  if (pid == 0) {
+    setrlimit (RLIMIT_CORE, &none);
+    signal (SIGBUS, SIG_DFL);
+    if (guarded)
+      guard_install ();
+    /* What is mapped last has gone first. */
+    if (at_end && bm_test (map->bits[MAP_LOST_BITS], last))
+      _exit (1);
+    bm_set_range (map->bits[MAP_LOST_BITS], 0, last);
+    if (map_is_active (map) || bmfile_is_whole (map))
+      _exit (2);
+    _exit (strcmp (map->fixed->name, "snap") == 0 ? 0 : 3);
+  }
+  CHECK (pid > 0 && waitpid (pid, &status, 0) == pid);
+  return status;
+}
+
+/* A file that is made shorter while it is mapped. */
+static void
+check_cut (void)
+{
+  struct bmfile_params p = params (UINT64_C (1) << 30, 4096);
+  struct bmfile map, other;
+  const char *why;
+  int cut;
+
+  for (cut = 0; cut <= 8192; cut += 4096) {
+    CHECK (bmfile_create (path, &p, &map) == 0);
+    CHECK (bmfile_open (path, true, BMFILE_MAP, &other, &why) == 0);
+    bm_set_range (map.bits[MAP_LOST_BITS], 0, map.nr_clusters);
+    atomic_store (&map.live->state, BMFILE_ACTIVE);
+    CHECK (bmfile_is_whole (&map) && map_is_active (&map));
+    CHECK (truncate (path, cut) == 0);
+    CHECK (look_at_cut (&map, true, true) == 0);
+    CHECK (look_at_cut (&map, true, false) == 0);
+    CHECK (WIFSIGNALED (look_at_cut (&map, false, true)));
+    bmfile_close (&map);
+    bmfile_close (&other);
+    CHECK (bmfile_open (path, false, BMFILE_MAP, &map, &why) == -1 && why);
+    CHECK (unlink (path) == 0);
+  }
+}
+
+/* What somebody else stores in a header concerns him alone. */
+static void
+check_rewritten (void)
+{
+  struct bmfile_params p = params (1 << 20, 4096);
+  char reason[BMFILE_REASON_SIZE], bad[BMFILE_HEADER_SIZE];
+  struct bmfile map;
+  int fd;
+
+  CHECK (bmfile_create (path, &p, &map) == 0);
+  memset (bad, 0xff, sizeof bad);
+  fd = open (path, O_WRONLY);
+  CHECK (pwrite (fd, bad, sizeof bad, 0) == sizeof bad);
+  CHECK (strcmp (map.fixed->scratch, "/scratch") == 0);
+  CHECK (!map_is_active (&map) && !bmfile_is_whole (&map));
+  bmfile_reason (&map, reason);
+  CHECK (strlen (reason) == sizeof reason - 1 && reason[0] == '?');
+  close (fd);
+  bmfile_close (&map);
+  CHECK (unlink (path) == 0);
+}
+
 int
 main (void)
 {
@@ -272,6 +350,8 @@ main (void)
   check_params ();
   check_damage (&rng);
   check_claim ();
+  check_cut ();
+  check_rewritten ();
   CHECK (rmdir (template) == 0);
   return 0;
 }

@@ -34,6 +34,7 @@
 
 #include <gnutls/gnutls.h>
 
+#include "guard.h"
 #include "loop.h"
 #include "status.h"
 
@@ -400,6 +401,7 @@ main (int argc, char *argv[])
     return status;
   }
   prctl (PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  guard_install ();
   if (set_up (&p) == 0)
     ev_run (p.loop, 0);
   else
