@@ -25,6 +25,10 @@
  * come to mean another process, an id in /proc/PID/environ does not.  The
  * pidfd is opened before the id is read and seen alive after: what was read
  * is of the process that the pidfd means.
+ *
+ * A process that is ending has no environment any more, but may still have its
+ * files open and locks on them, which would be in the way of the next one.  It
+ * may be ours, so its end is waited for.
  */
 
 #include <config.h>
@@ -51,6 +55,8 @@
 #define FIRST_FD 3
 #define ENVIRON_MAX (256 * 1024)
 #define OUTPUT_MAX 65536
+#define END_LIMIT 30000         /* milliseconds, for a process that is ending */
+#define FLAG_EXITING 0x4        /* PF_EXITING of the kernel, in /proc/PID/stat */
 
 void
 process_default_signals (void)
@@ -278,6 +284,32 @@ read_id (pid_t pid, char id[PROCESS_ID_SIZE])
   return r;
 }
 
+/* proc_pid_stat(5): "PID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS ..." */
+static bool
+is_ending (pid_t pid)
+{
+  char path[64], *text;
+  const char *end;
+  unsigned flags = 0;
+
+  snprintf (path, sizeof path, "/proc/%d/stat", (int) pid);
+  text = read_file (path, ENVIRON_MAX, NULL);
+  end = text ? strrchr (text, ')') : NULL;
+  if (end && sscanf (end, ") %*c %*d %*d %*d %*d %*d %u", &flags) != 1)
+    flags = 0;
+  free (text);
+  return flags & FLAG_EXITING;
+}
+
+static void
+wait_for_end (const struct process *process)
+{
+  struct pollfd p = { .fd = process->pidfd, .events = POLLIN };
+
+  while (poll (&p, 1, END_LIMIT) == -1 && errno == EINTR)
+    ;
+}
+
 int
 process_find (const char *pidfile, const char *prefix,
               struct process *process, char id[PROCESS_ID_SIZE])
@@ -300,6 +332,8 @@ process_find (const char *pidfile, const char *prefix,
   if (read_id (pid, id) == 0 && strncmp (id, prefix, strlen (prefix)) == 0
       && process_alive (process))
     return 0;
+  if (is_ending (pid))
+    wait_for_end (process);
   process_forget (process);
   errno = ESRCH;
   return -1;

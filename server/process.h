@@ -42,7 +42,8 @@ extern int process_spawn (const struct spawn *spawn, struct process *process,
 
 /* Looks for a process started with the pidfile and an id that starts with
  * prefix, by this daemon or one before.  Returns 0 with its whole id; or -1
- * and errno, ESRCH if there is none any more. */
+ * and errno, ESRCH if there is none any more.  Waits for the end of one that is
+ * ending, 30 seconds at most. */
 extern int process_find (const char *pidfile, const char *prefix,
                          struct process *process, char id[PROCESS_ID_SIZE]);
 

@@ -128,6 +128,28 @@ dead "$old"
 [ ! -e "$run/vda.sock" ]
 no_snapshot_files
 
+say "one that is ending, and still has its image locked, is waited for"
+kill_daemon
+kill -KILL "$(cat "$run/vdb.qemu.pid")"
+wait_for 20 dead "$(cat "$run/vdb.qemu.pid")"
+mkfifo "$tmp/go"
+exec 5<>"$tmp/go"
+start "$abs_top_builddir/tests/linger" "$tmp/b.qcow2" "$tmp/lingers" \
+      "$tmp/go" 5>&-
+linger=$pid
+wait_for 20 test -e "$tmp/lingers"
+echo "$linger" >"$run/vdb.qemu.pid"
+start "$NBDFLEECED" -f -v -c "$config" 2>>"$tmp/daemon.log" 5>&-
+daemon=$pid
+waits_or_died () {
+  dead "$daemon" || grep -qs "^Pid:[[:space:]]*$linger$" /proc/"$daemon"/fdinfo/*
+}
+wait_for 30 waits_or_died
+exec 5>&-
+wait_for 60 daemon_serves_or_died
+alive "$daemon" || fail "the daemon ended"
+is_running vdb
+
 say "a pidfile of somebody else means nothing"
 stop_daemon
 sleep 1000 &

@@ -188,9 +188,21 @@ class Chains:
             words += ["--checkpoint", name]
         tracker = Tracker() if name else None
         window = user.disk.open_window(tracker)
-        doc = self.host.must(*words)
+        doc = self.start_backup(words)
         user.disk.close_window(window, tracker)
         return doc["job"]["id"], window, tracker
+
+    def start_backup(self, words):
+        """Again if the export was killed just before."""
+        host = self.host
+        while True:
+            status, doc = host.nf(*words)
+            if status == 0:
+                return doc
+            if doc["error"].get("code") != "not-running":
+                raise Wrong(f"{' '.join(words)}: {doc['error']['message']}")
+            self.count("not running")
+            host.wait(host.up, "the exports")
 
     def disturb(self, job, user):
         """One thing that may happen to a job."""
