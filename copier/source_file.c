@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cached.h"
 #include "live.h"
 #include "source.h"
 
@@ -19,6 +20,7 @@ struct source_file {
   struct source base;
   struct pool *pool;
   struct live *file;
+  struct cached cached;         /* the loop's thread's */
 };
 
 static void
@@ -81,7 +83,14 @@ file_extents (struct source *s, struct io *io)
 static void
 file_read (struct source *s, struct io *io)
 {
-  submit (s, io, run_read);
+  struct source_file *f = (struct source_file *) s;
+
+  if (io->count <= CACHED_MAX
+      && cached_read (&f->cached, &f->file->fd, 1, f->file->fd, io->buf,
+                      io->count, io->offset) == 0)
+    loop_complete (io, 0);
+  else
+    submit (s, io, run_read);
 }
 
 static void

@@ -6,12 +6,10 @@
 #include <config.h>
 
 #include <errno.h>
-#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/uio.h>
-#include <sys/vfs.h>
 
+#include "cached.h"
 #include "mapfile.h"
 #include "source.h"
 
@@ -19,14 +17,11 @@
  * not keep the planner waiting. */
 #define EXTENTS_AT_ONCE 2048
 
-/* Bytes; reads up to this length are tried on the loop's own thread. */
-#define INLINE_MAX (256 * 1024)
-
 struct source_map {
   struct source base;
   struct pool *pool;
   struct reader reader;
-  bool in_memory, never_cached; /* loop's thread: see read_cached */
+  struct cached cached;         /* the loop's thread's */
 };
 
 static void
@@ -79,34 +74,16 @@ map_extents (struct source *s, struct io *io)
   pool_submit (((struct source_map *) s)->pool, io);
 }
 
-static bool
-is_tmpfs (int fd)
-{
-  struct statfs fs;
-
-  return fstatfs (fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
-}
-
-/* reader_move into a buffer, of what is in memory.  A file system that cannot
- * tell (EOPNOTSUPP) is not asked again; tmpfs is one, and has all of it in
- * memory. */
+/* reader_move into a buffer, of what is in memory. */
 static int
 read_cached (void *opaque, int fd, uint64_t offset, uint64_t count)
 {
   struct io *io = opaque;
   struct source_map *s = io->end;
-  struct iovec v = { (char *) io->buf + (offset - io->offset), count };
-  ssize_t n = preadv2 (fd, &v, 1, offset, s->in_memory ? 0 : RWF_NOWAIT);
+  const int fds[] = { s->reader.live->fd, s->reader.scratch };
 
-  if (n == -1 && errno == EOPNOTSUPP) {
-    s->in_memory = is_tmpfs (s->reader.live->fd) && is_tmpfs (s->reader.scratch);
-    s->never_cached = !s->in_memory;
-  }
-  if (n >= 0 && (uint64_t) n < count) {
-    errno = EAGAIN;
-    return -1;
-  }
-  return n == -1 ? -1 : 0;
+  return cached_read (&s->cached, fds, 2, fd,
+                      (char *) io->buf + (offset - io->offset), count, offset);
 }
 
 /* A short read of what is in memory takes less time than to pass it to a
@@ -118,7 +95,7 @@ map_read (struct source *s, struct io *io)
   struct source_map *m = (struct source_map *) s;
 
   io->end = s;
-  if (io->count <= INLINE_MAX && !m->never_cached
+  if (io->count <= CACHED_MAX && !m->cached.never
       && reader_copy (&m->reader, io->offset, io->count, read_cached, io) == 0) {
     loop_complete (io, 0);
     return;
