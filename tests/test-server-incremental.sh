@@ -161,7 +161,7 @@ last=c11
 for victim in daemon copier both; do
   touch_clusters vda {2000..2500}
   cp "$tmp/a.img" "$tmp/then"
-  begin vda "$tmp/out" --since $last --checkpoint "after-$victim" --speed 1M
+  begin vda "$tmp/out" --since $last --checkpoint "after-$victim" --speed 64K
   wait_for 30 job_got_further "$job" 0
   touch_clusters vda {3000..3020}
   copier=$(job_field "$job" pid)
