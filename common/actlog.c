@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "actlog.h"
@@ -38,6 +39,18 @@ path_of (const char *dir, const char *suffix)
   return NULL;
 }
 
+/* Made for a filter that may make no files: none yet. */
+static bool
+is_empty (const char *path)
+{
+  struct stat st;
+
+  if (lstat (path, &st) == -1 || !S_ISREG (st.st_mode) || st.st_size > 0)
+    return false;
+  errno = ENOENT;
+  return true;
+}
+
 int
 actlog_open (const char *dir, struct bmfile *log, const char **why)
 {
@@ -48,7 +61,7 @@ actlog_open (const char *dir, struct bmfile *log, const char **why)
   *why = "no memory";
   if (!path)
     return -1;
-  r = bmfile_open (path, true, BMFILE_LOG, log, why);
+  r = is_empty (path) ? -1 : bmfile_open (path, true, BMFILE_LOG, log, why);
   err = errno;
   free (path);
   errno = err;
@@ -74,6 +87,8 @@ actlog_create (const char *dir, const char *export_name, uint64_t disk_size,
     if (r == -1)
       bmfile_close (log);
   }
+  else if (path && errno == EACCES)
+    r = bmfile_create_in (path, &params, log);
   err = errno;
   free (path);
   free (new);

@@ -251,6 +251,28 @@ bmfile_create (const char *path, const struct bmfile_params *params,
   return r;
 }
 
+int
+bmfile_create_in (const char *path, const struct bmfile_params *params,
+                  struct bmfile *bf)
+{
+  int fd = open (path, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+  struct bmfile_fixed f = { 0 };
+  const char *why;
+  int r = -1, err;
+
+  if (fd == -1)
+    return -1;
+  if (fill_fixed (&f, params) == 0 && ftruncate (fd, 0) == 0) {
+    no_cow (fd);
+    if (write_new (fd, &f) == 0 && fsync (fd) == 0)
+      r = bmfile_open_fd (fd, true, params->kind, bf, &why);
+  }
+  err = errno;
+  close (fd);
+  errno = err;
+  return r;
+}
+
 static bool
 terminated (const char *text, size_t size)
 {

@@ -175,6 +175,13 @@ extern uint64_t bmfile_auto_cluster_size (uint64_t disk_size);
 extern int bmfile_create (const char *path, const struct bmfile_params *params,
                           struct bmfile *bf);
 
+/* The same in a file that is there, at path, whatever is in it, and durable:
+ * for who may write to the file but not make one.  A crash in between leaves
+ * one that is no bitmap file. */
+extern int bmfile_create_in (const char *path,
+                             const struct bmfile_params *params,
+                             struct bmfile *bf);
+
 /* Flushes the directory that path is in.  0, or -1 and errno. */
 extern int bmfile_sync_directory (const char *path);
 

@@ -46,6 +46,7 @@ scratch_open (const struct bmfile *map, bool writable, bool after_boot)
   if (fstat (fd, &st) == -1)
     err = errno;
   else if (!S_ISREG (st.st_mode)
+           || (map->owner != geteuid () && st.st_uid != map->owner)
            || (uint64_t) st.st_size != map->disk_size
            || st.st_ino != map->live->scratch_ino
            || (!after_boot && st.st_dev != map->live->scratch_dev))

@@ -17,7 +17,9 @@ extern int scratch_create (const char *path, uint64_t size);
 
 /* Opens the scratch of a map, never through a symbolic link.  It must be the
  * very file that the map was begun with (ESTALE if not): an empty one in its
- * place would read as zeroes.  after_boot: the number of its file system may
+ * place would read as zeroes.  If somebody else owns the map, he has to own the
+ * scratch, too: whoever may write to a map must not lead us to any file.
+ * after_boot: the number of its file system may
  * have changed since.  Returns a descriptor, or -1 and errno. */
 extern int scratch_open (const struct bmfile *map, bool writable,
                          bool after_boot);

@@ -24,6 +24,9 @@ check_directories (struct parse *p, const struct config *config)
     parse_error_field (p, &config->run_dir,
                        "run-dir: the same as state-dir, expected another "
                        "directory");
+  if (config->group && !config->user)
+    parse_error_field (p, &config->group, "group: without 'user', expected "
+                       "both");
 }
 
 static void

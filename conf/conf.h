@@ -124,6 +124,8 @@ struct config {
   char *state_dir;              /* absolute */
   char *run_dir;                /* absolute; short enough for every socket
                                  * path that an export needs */
+  char *user, *group;           /* as whom processes run; NULL: the daemon's
+                                 * user; that user's group */
   struct config_listen *listen;
   size_t nr_listen;
   struct config_allow *allow;   /* of the snapshots of all exports */
@@ -172,7 +174,7 @@ config_find_group (const struct config *config, const char *name);
 
 /* An id of everything that decides how an export's processes are started: its
  * own settings (but its hooks and freeze-timeout, which are only the daemon's
- * business), state-dir and run-dir.  Two configurations in which the id is
+ * business), state-dir, run-dir, user and group.  Two configurations in which the id is
  * the same mean the same for this export; spelling, order of keys and
  * defaults left out do not matter.  Stable across runs, good for
  * fleece-id=. */
@@ -180,8 +182,9 @@ extern void config_export_id (const struct config *config,
                               const struct config_export *ex,
                               char id[CONFIG_ID_SIZE]);
 
-/* The same for the processes of the backup endpoint: state-dir and run-dir.
- * All the rest that is said of it can change while they run. */
+/* The same for the processes of the backup endpoint: directories, those for
+ * scratches, too, user and group.  All the rest that is said of it can change
+ * while they run. */
 extern void config_backup_id (const struct config *config,
                               char id[CONFIG_ID_SIZE]);
 

@@ -42,8 +42,19 @@ config_dump (const struct config *config, FILE *out)
   section_show (&section_config, config, 0, "", out);
 }
 
+/* The front may write to what is in these directories. */
+static void
+show_scratches (const struct config *config, FILE *out)
+{
+  size_t i;
+
+  for (i = 0; i < config->nr_exports; i++)
+    if (config->exports[i].scratch)
+      show_quoted (config->exports[i].scratch, out);
+}
+
 /* Makes the id of what section_show_started has to say about the struct at base, and
- * of the directories.  Out of memory, it is an id that nothing else has: then
+ * of directories and user; without a section, of the scratch directories.  Out of memory, it is an id that nothing else has: then
  * what is compared with it counts as changed. */
 static void
 make_id (const struct config *config, const struct section *section,
@@ -57,9 +68,15 @@ make_id (const struct config *config, const struct section *section,
   if (out) {
     show_quoted (config->state_dir, out);
     show_quoted (config->run_dir, out);
+    if (config->user)
+      show_quoted (config->user, out);
+    if (config->group)
+      show_quoted (config->group, out);
     fputc ('\n', out);
     if (section)
       section_show_started (section, base, out);
+    else
+      show_scratches (config, out);
     ok = !ferror (out);
     ok = fclose (out) == 0 && ok;
   }

@@ -43,6 +43,7 @@ static_assert (sizeof (enum config_tracking) == sizeof (unsigned), "enum");
 
 /* Common and alternative names of certificates, and names of keys. */
 #define CLIENT_NAME_MAX 253
+#define USER_NAME_MAX 32
 
 /* Sockets are in the run directory, /backup.data.sock being the longest name
  * of the daemon's own; check.c counts those of exports in, too. */
@@ -263,6 +264,14 @@ static const struct option config_options[] = {
     .max = RUN_DIR_MAX, .offset = offsetof (struct config, run_dir),
     .help = "Directory for sockets: control.sock, backup.sock and one for "
             "each export." },
+  { .key = "user", .type = &type_text, .max = USER_NAME_MAX,
+    .offset = offsetof (struct config, user),
+    .help = "User as whom everything runs that carries a guest's I/O or talks "
+            "to backup software.  Disks, and certificates for TLS, have to be "
+            "accessible to this user.  Left out: the daemon's own." },
+  { .key = "group", .type = &type_text, .max = USER_NAME_MAX,
+    .offset = offsetof (struct config, group),
+    .help = "Group of these processes, in place of the user's own." },
   { .key = "backup", .type = &type_section, .section = &section_backup,
     .offset = 0,                /* its fields are in struct config itself */
     .help = "Where backup software reads snapshots." },

@@ -173,6 +173,9 @@ open_source (struct copier *c, struct message *why)
     if (mapfile_open (&c->map, map, c->opt.release, why) == -1)
       return -1;
     job->map = &c->map;
+    if (c->opt.live && strcmp (c->map.map.fixed->live, c->opt.live) != 0)
+      return message_set (why, "%s: the map names another live disk, %s", map,
+                          c->map.map.fixed->live);
   }
   if (direct)
     job->source = source_map_new (job->pool, name, &c->map);

@@ -57,6 +57,8 @@ static const struct option_row table[] = {
   { "flush-interval", TYPE_DURATION, "TIME", AT (flush_interval_ms), 1,
     3600 * 1000, 5000,
     "how often the target is flushed for --copy-bitmap and --release" },
+  { "live", TYPE_TEXT, "LOCATION", AT (live), 0, 0, 0,
+    "refuse a map that names another live disk" },
   { "manifest", TYPE_TEXT, "FILE", AT (manifest), 0, 0, 0,
     "write a manifest: digests of all that was copied" },
   { "map", TYPE_TEXT, "FILE", AT (map), 0, 0, 0,

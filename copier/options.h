@@ -23,7 +23,7 @@ enum error_action {
 struct options {
   const char *source, *target;  /* as given */
   const char *copy_bitmap, *map, *progress, *control, *result, *backing;
-  const char *compress, *checkpoint, *manifest, *since, *top_of;
+  const char *compress, *checkpoint, *manifest, *since, *top_of, *live;
   uint64_t speed;               /* bytes per second; 0: no limit */
   uint64_t max_requests, connections, threads, request_size;
   uint64_t retry_ms;            /* 0: never */

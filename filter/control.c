@@ -337,6 +337,17 @@ control_thread (void *opaque)
   return NULL;
 }
 
+static int
+listen_at (const char *where)
+{
+  int fd;
+
+  if (strncmp (where, "fd:", 3) != 0)
+    return wire_listen (where);
+  fd = atoi (where + 3);
+  return fcntl (fd, F_SETFD, FD_CLOEXEC) == -1 ? -1 : fd;
+}
+
 struct control *
 control_new (struct fleece *f)
 {
@@ -354,7 +365,7 @@ control_new (struct fleece *f)
   if (c->event == -1)
     goto free_c;
   if (f->options.control) {
-    c->listener = wire_listen (f->options.control);
+    c->listener = listen_at (f->options.control);
     if (c->listener == -1)
       goto close_event;
   }

@@ -236,6 +236,16 @@ fleece_unload (void)
     close (f->state_lock);
 }
 
+/* The snapshot server comes by the same socket as guests, and as a user that
+ * they do not have; by another name than that for readers it has no business
+ * here. */
+static bool
+may_only_read (const struct fleece *f)
+{
+  return f->options.readers != 0
+    && nbdkit_peer_uid () == (int64_t) f->options.readers;
+}
+
 /* A plugin that tells disks apart by export name must not be led to another
  * disk than the one that the maps are of.  The handle is what clients.h says
  * that the client is. */
@@ -247,6 +257,13 @@ fleece_open (nbdkit_next_open *next, nbdkit_context *context,
   int kind = clients_enter (&f->clients, f->options.export_name, exportname);
 
   (void) is_tls;
+  if (kind != -1 && kind != CLIENT_READER && may_only_read (f)) {
+    clients_leave (&f->clients, kind);
+    nbdkit_error ("'%s' is refused to the user of the snapshot server",
+                  exportname);
+    errno = EPERM;
+    return NULL;
+  }
   if (kind == -1) {
     int err = errno;
 

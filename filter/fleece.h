@@ -50,6 +50,7 @@ struct options {
   bool defer_trim;
   bool durable_tracking;
   uint64_t log_idle_ns;         /* how long a region stays active */
+  uint32_t readers;             /* uid of clients that may only read; 0: none */
 };
 
 struct snapshot {

@@ -42,6 +42,16 @@ parse_path (const char *key, const char *value, void *to)
   return *(const char **) to ? 0 : -1;
 }
 
+/* fd:N, a socket that listens already, or a path. */
+static int
+parse_control (const char *key, const char *value, void *to)
+{
+  if (strncmp (value, "fd:", 3) != 0)
+    return parse_path (key, value, to);
+  *(const char **) to = value;
+  return 0;
+}
+
 static int
 parse_id (const char *key, const char *value, void *to)
 {
@@ -143,6 +153,21 @@ parse_on_cow_error (const char *key, const char *value, void *to)
 }
 
 static int
+parse_uid (const char *key, const char *value, void *to)
+{
+  char *end;
+  unsigned long n = strtoul (value, &end, 10);
+
+  if (!*value || *end || n == 0 || n >= UINT32_MAX) {
+    nbdkit_error ("%s=%s: must be the number of a user other than root", key,
+                  value);
+    return -1;
+  }
+  *(uint32_t *) to = n;
+  return 0;
+}
+
+static int
 parse_trim (const char *key, const char *value, void *to)
 {
   if (strcmp (value, "copy") != 0 && strcmp (value, "defer") != 0) {
@@ -169,7 +194,7 @@ parse_tracking (const char *key, const char *value, void *to)
 static const struct option table[] = {
   { "fleece-export", parse_name, AT (export_name) },
   { "fleece-state", parse_path, AT (state) },
-  { "fleece-control", parse_path, AT (control) },
+  { "fleece-control", parse_control, AT (control) },
   { "fleece-id", parse_id, AT (id) },
   { "fleece-live", parse_live, AT (live) },
   { "fleece-snapshot", parse_name, AT (snapshot) },
@@ -180,12 +205,13 @@ static const struct option table[] = {
   { "fleece-trim", parse_trim, AT (defer_trim) },
   { "fleece-tracking", parse_tracking, AT (durable_tracking) },
   { "fleece-log-idle", parse_timeout, AT (log_idle_ns) },
+  { "fleece-readers", parse_uid, AT (readers) },
 };
 
 const char options_help[] =
   "fleece-export=NAME            (required) The name of the export.\n"
   "fleece-state=DIR              Directory of this export's maps.\n"
-  "fleece-control=PATH           Listen for control requests here.\n"
+  "fleece-control=PATH|fd:N      Listen for control requests here.\n"
   "fleece-id=STRING              Reported to whoever asks who is there.\n"
   "fleece-live=file:PATH|URI     Where readers find the live disk.\n"
   "fleece-snapshot=NAME          Begin this snapshot at start.\n"
@@ -198,7 +224,8 @@ const char options_help[] =
   "fleece-tracking=normal|durable\n"
   "                              Whether checkpoints outlast the host's crash.\n"
   "fleece-log-idle=TIME          Durable: how long a region that is not written\n"
-  "                              to stays active (default 30s).";
+  "                              to stays active (default 30s).\n"
+  "fleece-readers=UID            Clients with this user may only read.";
 
 int
 options_set (struct options *o, const char *key, const char *value)

@@ -37,6 +37,7 @@
 
 #include "backup_internal.h"
 #include "greeting.h"
+#include "owner.h"
 
 /* Threads of the snapshot server for each connection.  Each has a buffer as
  * long as its longest request, which the front makes 1 MiB. */
@@ -61,9 +62,14 @@ prepare_data (struct service *s, struct spawn *spawn)
     service_because (s, "%s: %s", b->data_socket, strerror (errno));
     return -1;
   }
+  if (owner_give_socket (d, b->data_socket) == -1) {
+    service_because (s, "%s: %s", b->data_socket, strerror (errno));
+    return -1;
+  }
   spawn->fds[spawn->nr_fds++] = b->data_fd;
   spawn->activation = true;
-  spawn->read_only = true;
+  spawn->is_confined = true;
+  spawn->user = owner_user (d);
   strings_add (&spawn->argv, "%s", d->programs.nbdkit);
   strings_add (&spawn->argv, "-f");
   strings_add (&spawn->argv, "-r");
@@ -81,8 +87,54 @@ write_options (struct backup *b)
   char *text = backup_options_text (b->daemon->config, b->id);
   int r = write_file (b->options_path, text, false);
 
+  if (r == 0)
+    r = owner_let_read (b->daemon, b->options_path);
+
   free (text);
   return r;
+}
+
+static void
+note_scratches (struct backup *b)
+{
+  const struct config *config = b->daemon->config;
+  size_t i;
+
+  strings_free (&b->scratches);
+  for (i = 0; i < config->nr_exports; i++)
+    if (config->exports[i].scratch)
+      strings_add (&b->scratches, "%s", config->exports[i].scratch);
+}
+
+/* Clients may release clusters: bits of the map, data in the scratch. */
+static void
+confine_front (const struct backup *b, struct spawn *spawn)
+{
+  size_t i;
+
+  spawn->is_confined = true;
+  strings_add (&spawn->confined.files, "%s/exports",
+               b->daemon->config->state_dir);
+  for (i = 0; i < b->scratches.nr; i++)
+    strings_add (&spawn->confined.files, "%s", b->scratches.v[i]);
+}
+
+/* The front can make no files: not even this socket. */
+static int
+add_status (struct backup *b, struct spawn *spawn)
+{
+  if (b->status_fd != -1)
+    close (b->status_fd);
+  b->status_fd = -1;
+  if (spawn->nr_fds == SPAWN_FDS_MAX) {
+    errno = EMFILE;
+    return -1;
+  }
+  b->status_fd = unix_listen (b->status_path);
+  if (b->status_fd == -1)
+    return -1;
+  spawn->fds[spawn->nr_fds++] = b->status_fd;
+  return 0;
 }
 
 static int
@@ -102,6 +154,13 @@ prepare_front (struct service *s, struct spawn *spawn)
   memcpy (spawn->fds, b->sockets.fds, b->sockets.nr * sizeof spawn->fds[0]);
   spawn->nr_fds = b->sockets.nr;
   spawn->activation = true;
+  spawn->user = owner_user (d);
+  note_scratches (b);
+  confine_front (b, spawn);
+  if (add_status (b, spawn) == -1) {
+    service_because (s, "%s: %s", b->status_path, strerror (errno));
+    return -1;
+  }
   strings_add (&spawn->argv, "%s", d->programs.front);
   backup_options_fixed (d->config, &spawn->argv);
   strings_add (&spawn->argv, "--config=%s", b->options_path);
@@ -336,15 +395,21 @@ adopt (struct backup *b)
 }
 
 static void
-init_service (struct backup *b, struct service *s,
-              const struct service_ops *ops, const char *name)
+set_config_id (struct backup *b, struct service *s)
 {
   char id[CONFIG_ID_SIZE];
 
-  service_init (s, b->daemon->loop, &b->daemon->log, ops, b, "backup",
-                b->daemon->config->run_dir, name, name);
   config_backup_id (b->daemon->config, id);
   snprintf (s->config_id, sizeof s->config_id, "%s-%s", PACKAGE_VERSION, id);
+}
+
+static void
+init_service (struct backup *b, struct service *s,
+              const struct service_ops *ops, const char *name)
+{
+  service_init (s, b->daemon->loop, &b->daemon->log, ops, b, "backup",
+                b->daemon->config->run_dir, name, name);
+  set_config_id (b, s);
 }
 
 static void
@@ -361,7 +426,7 @@ backup_new (struct daemon *d)
   struct backup *b = xcalloc (1, sizeof *b);
 
   b->daemon = d;
-  b->data_fd = -1;
+  b->data_fd = b->status_fd = -1;
   b->socket = backup_file (d->config, BACKUP_SOCKET);
   b->data_socket = backup_file (d->config, BACKUP_DATA_SOCKET);
   b->status_path = backup_file (d->config, BACKUP_STATUS);
@@ -375,9 +440,30 @@ backup_new (struct daemon *d)
   init_service (b, &b->front, &front_ops, "backup");
   b->front.grace = FRONT_GRACE;
   new_options (b);
+  note_scratches (b);
   adopt (b);
   next_step (b);
   return b;
+}
+
+/* A directory for scratches in which the front may not write yet: it cannot be
+ * given more rights than it was started with. */
+static bool
+needs_more_rights (const struct backup *b)
+{
+  const struct config *config = b->daemon->config;
+  size_t i, j;
+
+  for (i = 0; i < config->nr_exports; i++) {
+    const char *dir = config->exports[i].scratch;
+
+    for (j = 0; dir && j < b->scratches.nr
+           && strcmp (b->scratches.v[j], dir) != 0; j++)
+      ;
+    if (dir && j == b->scratches.nr)
+      return true;
+  }
+  return false;
 }
 
 void
@@ -386,6 +472,15 @@ backup_configure (struct backup *b)
   struct daemon *d = b->daemon;
 
   new_options (b);
+  set_config_id (b, &b->data);
+  set_config_id (b, &b->front);
+  if (confine_version () > 0 && b->intent == BACKUP_RUN
+      && needs_more_rights (b)) {
+    log_info (&d->log, "backup: starting it again: there is another directory "
+              "for scratches");
+    b->intent = BACKUP_RESTART;
+    next_step (b);
+  }
   if (b->front.state == SERVICE_RUNNING || b->front.state == SERVICE_STARTING)
     if (write_options (b) == -1)
       log_error (&d->log, "%s: %m", b->options_path);
@@ -446,6 +541,8 @@ backup_free (struct backup *b)
   backup_sockets_close (&b->sockets);
   if (b->data_fd != -1)
     close (b->data_fd);
+  if (b->status_fd != -1)
+    close (b->status_fd);
   if (b->data.state == SERVICE_STOPPED)
     remove_file (b->data_socket);
   if (b->front.state == SERVICE_STOPPED) {
@@ -455,6 +552,7 @@ backup_free (struct backup *b)
   }
   service_free (&b->data);
   service_free (&b->front);
+  strings_free (&b->scratches);
   free (b->id);
   free (b->socket);
   free (b->data_socket);

@@ -36,7 +36,9 @@ struct backup {
 
   enum { BACKUP_RUN, BACKUP_RESTART, BACKUP_END, BACKUP_LEAVE } intent;
   struct service data, front;
+  struct strings scratches;     /* directories that the front may write in */
   int data_fd;                  /* listening at data_socket, or -1 */
+  int status_fd;                /* at status_path, if the front cannot, or -1 */
   struct backup_sockets sockets; /* listening for the front */
   bool ever_up, adopted;
   ev_timer again;               /* the next step */

@@ -46,6 +46,7 @@
 #include "chain.h"
 #include "checkpoint.h"
 #include "export.h"
+#include "owner.h"
 
 #define SUFFIX ".dirty"
 
@@ -135,6 +136,10 @@ checkpoint_make_file (struct checkpoint *cp, uint64_t disk_size, int *fd,
   int r = bmfile_create (cp->path, &params, &cp->file);
 
   *fd = r == 0 ? open (cp->path, O_RDWR | O_NOFOLLOW | O_CLOEXEC) : -1;
+  if (*fd != -1 && owner_give_fd (ex->daemon, *fd) == -1) {
+    close (*fd);
+    *fd = -1;
+  }
   if (*fd == -1) {
     failure_set (failure, errno == ENOSPC || errno == EDQUOT ? "no-space"
                  : errno == EEXIST ? "exists" : "failed", "%s: %s", cp->path,

@@ -43,6 +43,7 @@
 #include "jobs.h"
 #include "names.h"
 #include "notify.h"
+#include "owner.h"
 #include "rearm.h"
 #include "unfinished.h"
 
@@ -224,12 +225,38 @@ make_state_dir (const struct daemon *d, const char *name)
   return r;
 }
 
+/* The user gets to his files: by our directories, and those above them. */
+static int
+let_user_in (const struct daemon *d)
+{
+  char *path = xasprintf ("%s/exports", d->config->state_dir);
+  int err = 0, r = 0;
+
+  if (owner_let_list (d, d->config->state_dir) == -1
+      || owner_let_pass (d, d->config->run_dir) == -1
+      || owner_let_list (d, path) == -1) {
+    log_error (&d->log, "%s, %s: cannot be given to a group: %m",
+               d->config->state_dir, d->config->run_dir);
+    r = -1;
+  }
+  else if (owner_user (d))
+    err = user_try_access (&d->user, path, R_OK | X_OK);
+  if (err) {
+    log_error (&d->log, "state-dir %s: user %s does not get there: %s",
+               d->config->state_dir, d->user.name, strerror (err));
+    r = -1;
+  }
+  free (path);
+  return r;
+}
+
 static int
 start_all (struct daemon *d)
 {
   size_t i;
 
-  if (make_state_dir (d, "exports") == -1 || make_state_dir (d, "jobs") == -1)
+  if (make_state_dir (d, "exports") == -1 || make_state_dir (d, "jobs") == -1
+      || let_user_in (d) == -1)
     return -1;
   hooks_recover (d);
   for (i = 0; i < d->config->nr_exports; i++)
@@ -325,9 +352,12 @@ daemon_run (struct daemon *d)
   guard_install ();
   daemon_init (d);
   d->started_ns = now_ns ();
-  if (!confine_can_read_only ())
+  if (confine_version () == 0)
     log_warning (&d->log, "this kernel has no Landlock: only its own words "
                  "keep the snapshot server from writing to files");
+  else
+    log_debug (&d->log, "Landlock %d keeps processes to their own files",
+               confine_version ());
   watch_signal (d, &d->term, SIGTERM, got_term);
   watch_signal (d, &d->interrupt, SIGINT, got_term);
   watch_signal (d, &d->hangup, SIGHUP, got_hangup);

@@ -15,6 +15,7 @@
 #include "conf.h"
 #include "log.h"
 #include "setup.h"
+#include "user.h"
 #include "util.h"
 
 struct backup;
@@ -38,6 +39,7 @@ struct daemon {
   int verbose;                  /* number of -v */
   const char *config_path;
   struct programs programs;
+  struct user user;             /* its name is NULL if there is none */
   struct run_lock lock;
   int64_t started_ns;
 

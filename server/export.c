@@ -33,6 +33,7 @@
 #include "export.h"
 #include "greeting.h"
 #include "jobs.h"
+#include "owner.h"
 
 #define FIRST_FD 3              /* of socket activation */
 /* Seconds for nbdkit and qemu-nbd to end: they may have much to flush. */
@@ -66,6 +67,29 @@ export_reason (const struct export *ex)
 
 /* ------------------------------------------------------- the two services */
 
+/* It can make no files but in its directory, and not even there if it has a
+ * user: the socket of the filter is made for it.  Readers of a disk that is no
+ * file come by the guest's socket. */
+static int
+prepare_rights (struct export *ex, struct spawn *spawn)
+{
+  const struct daemon *d = ex->daemon;
+
+  close_fd (&ex->control_fd);
+  if (owner_give_all (ex) == -1)
+    return -1;
+  export_confine (ex, spawn);
+  ex->control_fd = wire_listen (ex->control);
+  if (ex->control_fd == -1
+      || (ex->conf->disk.kind != CONFIG_DISK_RAW
+          && owner_give_socket (d, ex->socket) == -1))
+    return -1;
+  spawn->fds[spawn->nr_fds++] = ex->control_fd;
+  spawn->nr_hidden = 1;
+  spawn->user = owner_user (d);
+  return 0;
+}
+
 static int
 prepare_nbdkit (struct service *s, struct spawn *spawn)
 {
@@ -83,9 +107,12 @@ prepare_nbdkit (struct service *s, struct spawn *spawn)
   }
   remove_file (ex->control);
   disk_record (ex);
-  spawn->fds[0] = ex->listen_fd;
-  spawn->nr_fds = 1;
+  spawn->fds[spawn->nr_fds++] = ex->listen_fd;
   spawn->activation = true;
+  if (prepare_rights (ex, spawn) == -1) {
+    service_because (s, "%s: %s", ex->dir, strerror (errno));
+    return -1;
+  }
   return export_nbdkit_argv (ex, &spawn->argv);
 }
 
@@ -96,13 +123,15 @@ prepare_qemu (struct service *s, struct spawn *spawn)
 
   if (ex->qemu_fd == -1)
     ex->qemu_fd = unix_listen (ex->qemu_socket);
-  if (ex->qemu_fd == -1) {
+  if (ex->qemu_fd == -1
+      || owner_give_socket (ex->daemon, ex->qemu_socket) == -1) {
     service_because (s, "%s: %s", ex->qemu_socket, strerror (errno));
     return -1;
   }
   spawn->fds[0] = ex->qemu_fd;
   spawn->nr_fds = 1;
   spawn->activation = true;
+  spawn->user = owner_user (ex->daemon);
   return export_qemu_argv (ex, &spawn->argv);
 }
 
@@ -223,6 +252,7 @@ remove_sockets (struct export *ex)
 {
   close_fd (&ex->listen_fd);
   close_fd (&ex->qemu_fd);
+  close_fd (&ex->control_fd);
   remove_file (ex->socket);
   remove_file (ex->control);
   remove_file (ex->qemu_socket);
@@ -351,7 +381,7 @@ export_new (struct daemon *d, const char *name,
   const char *run = d->config->run_dir;
 
   ex->daemon = d;
-  ex->listen_fd = ex->qemu_fd = -1;
+  ex->listen_fd = ex->qemu_fd = ex->control_fd = -1;
   ex->name = xstrdup (name);
   ex->dir = xasprintf ("%s/exports/%s", d->config->state_dir, name);
   ex->socket = xasprintf ("%s/%s.sock", run, name);
@@ -444,6 +474,7 @@ export_free (struct export *ex)
   service_free (&ex->qemu);
   close_fd (&ex->listen_fd);
   close_fd (&ex->qemu_fd);
+  close_fd (&ex->control_fd);
   free (ex->name);
   free (ex->dir);
   free (ex->socket);

@@ -44,6 +44,7 @@ struct export {
   bool adopted;                 /* it ran before the daemon */
   struct service nbdkit, qemu;
   int listen_fd, qemu_fd;       /* listening sockets, or -1 */
+  int control_fd;               /* of the filter's, if it cannot make it */
 
   /* What the filter said; of the nbdkit that runs now. */
   struct filter_client *client; /* or NULL */
@@ -124,6 +125,7 @@ extern void export_end_unknown (struct export *ex);
 
 /* In export_argv.c: what to start for an export. */
 extern int export_nbdkit_argv (const struct export *ex, struct strings *argv);
+extern void export_confine (const struct export *ex, struct spawn *spawn);
 extern int export_qemu_argv (const struct export *ex, struct strings *argv);
 
 #endif /* NBDFLEECE_EXPORT_H */

@@ -14,6 +14,9 @@
 /* Seconds for an NBD server to come back before a guest gets an error. */
 #define RECONNECT 15
 
+/* After the socket for guests, which is the first that it is handed. */
+#define CONTROL_FD 4
+
 const char *
 export_disk_kind (const struct config_disk *disk)
 {
@@ -123,8 +126,10 @@ export_nbdkit_argv (const struct export *ex, struct strings *argv)
   plugin_argv (ex, argv);
   strings_add (argv, "fleece-export=%s", ex->name);
   strings_add (argv, "fleece-state=%s", ex->dir);
-  strings_add (argv, "fleece-control=%s", ex->control);
+  strings_add (argv, "fleece-control=fd:%d", CONTROL_FD);
   strings_add (argv, "fleece-id=%s", ex->nbdkit.config_id);
+  if (ex->daemon->user.name)
+    strings_add (argv, "fleece-readers=%u", (unsigned) ex->daemon->user.uid);
   strings_add (argv, "fleece-live=%s", live);
   if (conf->cluster_size == 0)
     strings_add (argv, "fleece-cluster-size=auto");
@@ -142,6 +147,41 @@ export_nbdkit_argv (const struct export *ex, struct strings *argv)
                config_tracking_name (conf->tracking));
   free (live);
   return 0;
+}
+
+/* Of an nbdkit plugin that is not one of these it is not known which files it
+ * needs. */
+static bool
+writes_nothing_else (const struct config_disk *disk)
+{
+  static const char *const plugins[] = { "memory", "null" };
+  size_t i;
+
+  if (disk->kind != CONFIG_DISK_PLUGIN || disk_path (disk))
+    return true;
+  for (i = 0; i < sizeof plugins / sizeof plugins[0]; i++)
+    if (strcmp (disk->where, plugins[i]) == 0)
+      return true;
+  return false;
+}
+
+void
+export_confine (const struct export *ex, struct spawn *spawn)
+{
+  const struct config_disk *disk = &ex->conf->disk;
+  const char *path = disk->kind == CONFIG_DISK_QCOW2 ? NULL
+    : disk_path (disk);
+  const struct snapshot *s;
+
+  if (!writes_nothing_else (disk))
+    return;
+  spawn->is_confined = true;
+  strings_add (&spawn->confined.directories, "%s", ex->dir);
+  if (path)
+    strings_add (&spawn->confined.files, "%s", path);
+  /* Those that come later are handed to it open. */
+  TAILQ_FOREACH (s, &ex->snapshots, entry)
+    strings_add (&spawn->confined.files, "%s", s->scratch_path);
 }
 
 int

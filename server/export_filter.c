@@ -12,6 +12,9 @@
 #include "export.h"
 
 #define ANSWER_TIMEOUT 10.0     /* seconds */
+/* For the first answer.  The socket is there before the process is, which takes
+ * up all that it finds first; if that ends, so does the connection. */
+#define FIRST_TIMEOUT 60.0
 
 struct filter_client *
 export_client (struct export *ex)
@@ -67,7 +70,7 @@ export_probe_filter (struct service *s)
   if (!ex->client)
     return;
   wire_request_init (&request, WIRE_HELLO, 0);
-  filter_call (ex->client, &request, NULL, 0, ANSWER_TIMEOUT, hello_answered,
+  filter_call (ex->client, &request, NULL, 0, FIRST_TIMEOUT, hello_answered,
                ex);
 }
 

@@ -41,6 +41,10 @@ snapshot_argv (const struct job *job, struct strings *argv)
   char *uri;
 
   if (bmfile_live_path (&snap->map)) {
+    /* The filter may write to the map, and we may read more than it may. */
+    if (snap->export->conf
+        && snap->export->conf->disk.kind == CONFIG_DISK_RAW)
+      strings_add (argv, "--live=file:%s", snap->export->conf->disk.where);
     strings_add (argv, "--");
     strings_add (argv, "map:%s", snap->map_path);
     return;

@@ -22,6 +22,7 @@
 
 #include "export.h"
 #include "job.h"
+#include "owner.h"
 
 #define MARK "restoring"
 #define TOKEN "job-"            /* and the job's id */
@@ -38,7 +39,8 @@ job_keep_out (const struct job *job, struct failure *failure)
 {
   char *path = mark_path (job->jobs->daemon, job->export_name);
   char *text = xasprintf (TOKEN "%s\n", job->id);
-  int r = write_file (path, text, true);
+  int r = write_file (path, text, true) == -1 ? -1
+    : owner_give (job->jobs->daemon, path);
 
   if (r == -1)
     failure_set (failure, "failed", "%s: %s", path, strerror (errno));

@@ -94,9 +94,11 @@ load (struct daemon *d)
   config_errors_free (&errors);
   if (!d->config)
     return 1;
-  if (setup_check (d->config, &failure) == 0
+  if (user_find (d->config, &d->user, &failure) == 0
+      && setup_check (d->config, &d->user, &failure) == 0
       && programs_find (&d->programs, d->config, &failure) == 0
-      && setup_check_backup (d->config, &d->programs, &failure) == 0)
+      && setup_check_backup (d->config, &d->programs, &d->user,
+                             &failure) == 0)
     return 0;
   log_error (&d->log, "%s", failure.message);
   return 1;

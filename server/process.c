@@ -48,7 +48,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "confine.h"
+#include "broken.h"
 #include "process.h"
 
 #define ID_VARIABLE "NBDFLEECE_ID"
@@ -83,7 +83,7 @@ prepare_environment (const struct spawn *spawn)
   unsetenv ("LISTEN_FDS");
   unsetenv ("LISTEN_PID");
   if (spawn->activation) {
-    snprintf (number, sizeof number, "%u", spawn->nr_fds);
+    snprintf (number, sizeof number, "%u", spawn->nr_fds - spawn->nr_hidden);
     if (setenv ("LISTEN_FDS", number, 1) == -1)
       return -1;
     snprintf (number, sizeof number, "%d", (int) getpid ());
@@ -131,7 +131,8 @@ grandchild (const struct spawn *spawn, int go, int status)
     _exit (0);
   if (setsid () != -1 && place_descriptors (spawn) == 0
       && prepare_environment (spawn) == 0 && confine_rights () == 0
-      && (!spawn->read_only || confine_read_only () == 0)) {
+      && (!spawn->is_confined || confine_writes (&spawn->confined) == 0)
+      && (BROKEN (NO_DROP) || user_become (spawn->user) == 0)) {
     process_default_signals ();
     umask (077);
     execvp (spawn->argv.v[0], spawn->argv.v);
@@ -438,8 +439,8 @@ read_until (int fd, char *text, size_t max, unsigned seconds)
 /* Runs it with descriptor fd as a pipe.  What came out of that, which the
  * caller frees, and the status to wait for; or NULL with a message. */
 static char *
-run_and_read (char *const *argv, int fd, unsigned seconds, int *status,
-              char *message, size_t size)
+run_and_read (char *const *argv, const struct user *user, int fd,
+              unsigned seconds, int *status, char *message, size_t size)
 {
   char *text = xcalloc (OUTPUT_MAX + 1, 1);
   int pipes[2], r;
@@ -453,6 +454,8 @@ run_and_read (char *const *argv, int fd, unsigned seconds, int *status,
   if (pid == 0) {
     process_default_signals ();
     dup2 (pipes[1], fd);
+    if (user_become (user) == -1)
+      _exit (126);
     execvp (argv[0], argv);
     _exit (127);
   }
@@ -481,8 +484,8 @@ process_output (char *const *argv, unsigned seconds,
                 char *message, size_t size)
 {
   int status;
-  char *text = run_and_read (argv, STDOUT_FILENO, seconds, &status, message,
-                             size);
+  char *text = run_and_read (argv, NULL, STDOUT_FILENO, seconds, &status,
+                             message, size);
 
   if (!text || (WIFEXITED (status) && WEXITSTATUS (status) == 0))
     return text;
@@ -492,11 +495,12 @@ process_output (char *const *argv, unsigned seconds,
 }
 
 int
-process_check (char *const *argv, unsigned seconds, char *message, size_t size)
+process_check (char *const *argv, const struct user *user, unsigned seconds,
+               char *message, size_t size)
 {
   int status, r = 0;
-  char *text = run_and_read (argv, STDERR_FILENO, seconds, &status, message,
-                             size);
+  char *text = run_and_read (argv, user, STDERR_FILENO, seconds, &status,
+                             message, size);
 
   if (!text)
     return -1;

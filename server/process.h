@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include "confine.h"
+#include "user.h"
 #include "util.h"
 
 /* At most so many descriptors are handed to a process. */
@@ -32,8 +34,12 @@ struct spawn {
   int stderr_fd;
   int fds[SPAWN_FDS_MAX];       /* become 3, 4, ... */
   unsigned nr_fds;
-  bool activation;              /* tell it about fds as systemd would */
-  bool read_only;               /* it cannot open files for writing */
+  unsigned nr_hidden;           /* of these, the last ones: */
+  bool activation;              /* tell it about fds as systemd would, but
+                                 * for the hidden ones */
+  const struct user *user;      /* whose rights it has; NULL: ours */
+  bool is_confined;             /* it can write to no files but these: */
+  struct confined confined;
 };
 
 /* Starts it.  Returns 0, or -1 with a message. */
@@ -75,10 +81,11 @@ extern void process_default_signals (void);
 extern char *process_output (char *const *argv, unsigned seconds,
                              char *message, size_t size);
 
-/* Runs a program that has nothing to say if all is well.  0 if it ends well
+/* Runs a program as the user (NULL: as we are) that has nothing to say if all
+ * is well.  0 if it ends well
  * within seconds; or -1 with what it said on stderr, or what else went
  * wrong. */
-extern int process_check (char *const *argv, unsigned seconds,
-                          char *message, size_t size);
+extern int process_check (char *const *argv, const struct user *user,
+                          unsigned seconds, char *message, size_t size);
 
 #endif /* NBDFLEECE_PROCESS_H */

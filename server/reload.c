@@ -4,7 +4,7 @@
 /* Applying a changed configuration to a running daemon. */
 
 /* The new file is read and checked as a whole, and compared with what runs,
- * before anything is touched: state-dir and run-dir cannot change, and an
+ * before anything is touched: directories and user cannot change, and an
  * export that a job needs cannot go.  After that there is nothing left that
  * could be refused; what fails later is like any process that fails, and
  * tried again.
@@ -20,6 +20,12 @@
 #include "jobs.h"
 #include "notify.h"
 
+static bool
+differ (const char *a, const char *b)
+{
+  return strcmp (a ? a : "", b ? b : "") != 0;
+}
+
 static int
 check_fixed (const struct config *old, const struct config *new,
              struct failure *failure)
@@ -30,6 +36,10 @@ check_fixed (const struct config *old, const struct config *new,
     key = "state-dir";
   else if (strcmp (old->run_dir, new->run_dir) != 0)
     key = "run-dir";
+  else if (differ (old->user, new->user))
+    key = "user";
+  else if (differ (old->group, new->group))
+    key = "group";
   if (!key)
     return 0;
   failure_set (failure, "bad-config", "%s: %s cannot change while the daemon "
@@ -117,6 +127,8 @@ apply (struct daemon *d, struct config *new, const struct reload *result)
   size_t i;
 
   d->config = new;
+  if (d->user.name)
+    d->user.name = new->user;
   TAILQ_FOREACH (ex, &d->exports, entry)
     if (contains (&result->removed, ex->name))
       export_remove (ex);
@@ -146,8 +158,8 @@ read_new (struct daemon *d, struct config **new, struct failure *failure)
   if (!*new)
     return -1;
   if (check_fixed (d->config, *new, failure) == 0
-      && setup_check (*new, failure) == 0
-      && setup_check_backup (*new, &d->programs, failure) == 0)
+      && setup_check (*new, &d->user, failure) == 0
+      && setup_check_backup (*new, &d->programs, &d->user, failure) == 0)
     return 0;
   config_free (*new);
   return -1;

@@ -210,6 +210,7 @@ spawn_it (struct service *s)
     r = process_spawn (&spawn, &s->process, s->reason, sizeof s->reason);
   close (spawn.stderr_fd);
   strings_free (&spawn.argv);
+  confined_free (&spawn.confined);
   return r;
 }
 

@@ -286,6 +286,44 @@ same_disk (const struct disk_identity *a, const struct disk_identity *b)
 }
 
 static int
+user_wrong (struct failure *failure, const struct config *config,
+            const struct config_export *ex, const char *key, const char *path,
+            const char *what, int err)
+{
+  failure_set (failure, "bad-config", "%s:%u:%u: export %s: %s: %s: user %s "
+               "%s%s%s", config->file, ex->line, ex->column, ex->name, key,
+               path, config->user, what, err ? ": " : "",
+               err ? strerror (err) : "");
+  return -1;
+}
+
+/* The user may read and write the disk; and reach the scratch directory, but
+ * not change what is in it by name: the files there are opened by the daemon,
+ * too. */
+static int
+check_user (const struct config *config, const struct config_export *ex,
+            const struct user *user, struct failure *failure)
+{
+  const char *path = disk_path (&ex->disk);
+  int err = path ? user_try_open (user, path, O_RDWR) : 0;
+
+  if (err)
+    return user_wrong (failure, config, ex, "disk", path, "may not read and "
+                       "write it", err);
+  if (!ex->scratch)
+    return 0;
+  err = user_try_access (user, ex->scratch, X_OK);
+  if (err)
+    return user_wrong (failure, config, ex, "scratch", ex->scratch,
+                       "may not pass through it", err);
+  if (user_try_access (user, ex->scratch, W_OK) == 0)
+    return user_wrong (failure, config, ex, "scratch", ex->scratch, "may make "
+                       "files there, and must not: they are given files that "
+                       "the daemon makes", 0);
+  return 0;
+}
+
+static int
 check_export (const struct config *config, size_t n,
               struct disk_identity *ids, struct failure *failure)
 {
@@ -317,7 +355,8 @@ check_export (const struct config *config, size_t n,
 }
 
 int
-setup_check (const struct config *config, struct failure *failure)
+setup_check (const struct config *config, const struct user *user,
+             struct failure *failure)
 {
   struct disk_identity *ids = xcalloc (config->nr_exports, sizeof *ids);
   const char *why, *dir;
@@ -325,7 +364,9 @@ setup_check (const struct config *config, struct failure *failure)
   size_t i;
 
   for (i = 0; r == 0 && i < config->nr_exports; i++)
-    r = check_export (config, i, ids, failure);
+    r = check_export (config, i, ids, failure) == -1 ? -1
+      : user->name ? check_user (config, &config->exports[i], user, failure)
+      : 0;
   for (i = 0; r == 0 && i < config->nr_listen; i++) {
     dir = config->listen[i].tls_certificates;
     why = dir ? check_directory (dir) : NULL;
@@ -341,7 +382,8 @@ setup_check (const struct config *config, struct failure *failure)
 
 int
 setup_check_backup (const struct config *config,
-                    const struct programs *programs, struct failure *failure)
+                    const struct programs *programs, const struct user *user,
+                    struct failure *failure)
 {
   static const char prefix[] = "nbdfleece-front: error: ";
   struct strings argv = { 0 };
@@ -353,7 +395,7 @@ setup_check_backup (const struct config *config,
   strings_add (&argv, "--check");
   backup_options_fixed (config, &argv);
   backup_options_argv (config, &argv);
-  r = process_check (argv.v, CHECK_SECONDS, message, sizeof message);
+  r = process_check (argv.v, user, CHECK_SECONDS, message, sizeof message);
   strings_free (&argv);
   if (r == 0)
     return 0;

@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include "conf.h"
+#include "user.h"
 #include "util.h"
 
 /* The programs and modules we start, each from the environment or from where
@@ -61,15 +62,16 @@ extern bool same_disk (const struct disk_identity *a,
                        const struct disk_identity *b);
 
 /* Checks what the configuration says against the system: disks are there,
- * can be used, and are used once; directories exist.  Changes nothing.  0, or
- * -1 with *failure, whose message starts with the place in the file. */
-extern int setup_check (const struct config *config,
+ * can be used, by the user, too, and are used once; directories exist.  Changes
+ * nothing.  0, or -1 with *failure, whose message starts with the place in the file. */
+extern int setup_check (const struct config *config, const struct user *user,
                         struct failure *failure);
 
 /* The same for the backup endpoint: asks the front, which reads certificates
  * and keys. */
 extern int setup_check_backup (const struct config *config,
                                const struct programs *programs,
+                               const struct user *user,
                                struct failure *failure);
 
 #endif /* NBDFLEECE_SETUP_H */

@@ -36,6 +36,7 @@
 
 #include "export.h"
 #include "jobs.h"
+#include "owner.h"
 #include "scratch.h"
 
 #define MAP_SUFFIX ".map"
@@ -153,7 +154,16 @@ snapshot_make_files (struct snapshot *s, const char *since, bool release,
   if (fds[1] == -1)
     return cannot_make (s->scratch_path, failure);
   fds[0] = make_map (s, since, failure);
+  if (fds[0] != -1
+      && (owner_give_fd (ex->daemon, fds[0]) == -1
+          || owner_give_fd (ex->daemon, fds[1]) == -1)) {
+    cannot_make (s->map_path, failure);
+    remove_file (s->map_path);
+    close (fds[0]);
+    fds[0] = -1;
+  }
   if (fds[0] != -1) {
+    s->map.owner = owner_uid (ex->daemon);
     atomic_store (&s->map.live->flags, release ? BMFILE_CLIENTS_RELEASE : 0);
     return 0;
   }

@@ -89,9 +89,9 @@ static const struct { const char *text, *errors; } bad[] = {
   { ONE "export: []\n",
     "f:4:1: unknown key 'export' in the file, expected 'exports'" },
   { ONE "zebra: 1\n", "f:4:1: unknown key 'zebra' in the file, expected one "
-    "of: state-dir, run-dir, backup, exports, groups" },
+    "of: state-dir, run-dir, user, group, backup, exports, groups" },
   { ONE "<<: {}\n", "f:4:1: unknown key '<<' in the file, expected one of: "
-    "state-dir, run-dir, backup, exports, groups" },
+    "state-dir, run-dir, user, group, backup, exports, groups" },
   { EX ("cluster_size: 4K"),
     "f:2:25: unknown key 'cluster_size' in an export, expected "
     "'cluster-size'" },

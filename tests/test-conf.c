@@ -349,7 +349,7 @@ static void
 test_samples (void)
 {
   struct config *c = load_sample ("minimal.yaml");
-  char minimal[CONFIG_ID_SIZE], full[CONFIG_ID_SIZE];
+  char minimal[CONFIG_ID_SIZE], full[CONFIG_ID_SIZE], *user, *group;
 
   check_round_trip (c);
   config_export_id (c, &c->exports[0], minimal);
@@ -361,8 +361,14 @@ test_samples (void)
   CHECK (c->exports[1].scratch_limit == UINT64_C (20) << 30);
   CHECK (c->exports[1].cow_timeout_ms == 500);
   /* It says that what it gives vda are the defaults. */
+  user = c->user;
+  group = c->group;
+  CHECK (user && group);
+  c->user = c->group = NULL;
   config_export_id (c, &c->exports[0], full);
   CHECK (strcmp (minimal, full) == 0);
+  c->user = user;
+  c->group = group;
   config_free (c);
 }
 
@@ -372,6 +378,7 @@ test_ids_differ (void)
 {
   static const char *const texts[] = {
     ONE, "state-dir: /s\n" ONE, "run-dir: /r\n" ONE,
+    "user: u\n" ONE, "user: v\n" ONE, "user: u\ngroup: g\n" ONE,
     NAME_IS ("vdb"), DISK_IS ("/b"), DISK_IS ("{qcow2: /a}"),
     DISK_IS ("{plugin: a}"), DISK_IS ("'nbd:///a'"),
     DISK_IS ("{plugin: a, options: {b: c}}"),

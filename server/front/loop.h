@@ -51,9 +51,9 @@ extern void listeners_free (struct listeners *ls);
 /* report.c: the status socket. */
 struct report;
 
-/* NULL and errno. */
+/* fd: a socket that listens at path already, or -1.  NULL and errno. */
 extern struct report *report_new (struct ev_loop *loop, struct front *front,
-                                  const char *path);
+                                  const char *path, int fd);
 /* Harmless on NULL. */
 extern void report_free (struct report *r);
 

@@ -281,6 +281,24 @@ inherited_sockets (void)
   return n;
 }
 
+/* The last of them may be the one that we answer at; then it is none of the
+ * others.  -1 if it is not. */
+static int
+inherited_status (const struct program *p, unsigned *nr)
+{
+  struct sockaddr_un sa = { .sun_family = AF_UNIX };
+  socklen_t len = sizeof sa;
+  int fd = FIRST_FD + (int) *nr - 1;
+
+  if (*nr == 0 || !p->settings->status
+      || getsockname (fd, (struct sockaddr *) &sa, &len) == -1
+      || sa.sun_family != AF_UNIX
+      || strncmp (sa.sun_path, p->settings->status, sizeof sa.sun_path) != 0)
+    return -1;
+  --*nr;
+  return fd;
+}
+
 static void
 raise_limits (struct program *p)
 {
@@ -314,6 +332,8 @@ set_up (struct program *p)
 {
   struct front *f = &p->front;
   char why[SETTINGS_WHY];
+  unsigned nr = inherited_sockets ();
+  int status = inherited_status (p, &nr);
 
   f->settings = p->settings;
   f->connect = connect_backend;
@@ -329,13 +349,13 @@ set_up (struct program *p)
   if (!p->loop)
     return failed (NULL, "there is no event loop");
   raise_limits (p);
-  p->listeners = listeners_new (p->loop, f, FIRST_FD, inherited_sockets ());
+  p->listeners = listeners_new (p->loop, f, FIRST_FD, nr);
   if (!p->listeners)
     return failed (NULL, "no memory");
   if (listeners_configure (p->listeners, p->settings, why, sizeof why) == -1)
     return failed (NULL, why);
   if (p->settings->status) {
-    p->report = report_new (p->loop, f, p->settings->status);
+    p->report = report_new (p->loop, f, p->settings->status, status);
     if (!p->report)
       return failed (p->settings->status, strerror (errno));
   }

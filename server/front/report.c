@@ -161,15 +161,17 @@ accept_reader (struct ev_loop *loop, ev_io *io, int revents)
 }
 
 struct report *
-report_new (struct ev_loop *loop, struct front *front, const char *path)
+report_new (struct ev_loop *loop, struct front *front, const char *path,
+            int fd)
 {
   struct report *p = calloc (1, sizeof *p);
-  int fd, err;
+  int err;
 
   if (!p)
     return NULL;
   p->path = strdup (path);
-  fd = p->path ? unix_socket (path) : -1;
+  if (fd == -1)
+    fd = p->path ? unix_socket (path) : -1;
   if (fd == -1) {
     err = errno;
     free (p->path);
