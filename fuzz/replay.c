@@ -127,6 +127,7 @@ main (int argc, char *argv[])
   for (end = time (NULL) + atoi (argv[1]); time (NULL) < end; done++)
     try (data, make_input (&rng, in, argc - 2, data));
   fprintf (stderr, "%d files, %lu mutations\n", argc - 2, done);
+  printf ("cases: fuzzed inputs: %lu\n", argc - 2 + done);
   for (i = 2; i < argc; i++)
     free (in[i - 2].data);
   free (in);

@@ -303,6 +303,7 @@ def main(base, jobs, seed):
         server.kill()
     print(f"copy-random: {i + 1} jobs:", ", ".join(
         f"{n} {what}" for what, n in sorted(counts.items())), file=sys.stderr)
+    print(f"cases: random jobs: {i + 1}", file=sys.stderr)
     return status
 
 

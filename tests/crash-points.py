@@ -279,6 +279,7 @@ def main(dir, singles, pairs):
         done += 1
     print(f"crash-points: {len(names)} points, {done} runs of the story "
           f"({len(every)} with pairs), {kills} kills")
+    print(f"cases: crash points: {len(names)}\ncases: kills: {kills}")
     assert not missed, f"never come to: {' '.join(missed)}"
 
 

@@ -45,6 +45,8 @@ outcome () {
     tr '\n' ' '
 }
 
+states () { sed -n 's/^ *\([0-9.e+]*\) states, stored.*/\1/p' out | awk '{ printf "%d", $1 }'; }
+
 # The statements of ./out that were not reached, one a line.
 unreached () { sed -n 's/^\t\(.*\.pml:[0-9]*, state [0-9]*, .*\)/\1/p' out; }
 
@@ -63,8 +65,10 @@ verify_all () {
         [ $first = no ] || cp "$tmp/now" "$tmp/never"
         comm -12 "$tmp/never" "$tmp/now" >"$tmp/both"
         mv "$tmp/both" "$tmp/never"
-        first=no ;;
+        first=no
+        cases "states of models" "$(states)" ;;
       catch)
+        cases "mistakes in models, and caught" 1
         caught || { say "$name $defines: the mistake was not caught"; bad=1; } ;;
     esac
   done < <(sed -n 's/^ \* \(verify\|catch\)\b/\1/p' "$models/$name.pml")

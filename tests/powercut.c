@@ -604,6 +604,8 @@ main (int argc, char **argv)
           "looked at, %llu of them not believed and not yet told of\n",
           (unsigned long long) cuts, (unsigned long long) states,
           (unsigned long long) looked_at, (unsigned long long) refused);
+  printf ("cases: power cuts: %llu\ncases: states after a power cut: %llu\n",
+          (unsigned long long) cuts, (unsigned long long) states);
   CHECK (states > 0 && looked_at > refused);
   return 0;
 }

@@ -30,4 +30,5 @@ for mechanism in no-take-up no-dirty mark-before-copy; do
   fi
   grep '^AssertionError: ' "$tmp/out" >&2 ||
     { cat "$tmp/out" >&2; fail "$mechanism: not by its effect"; }
+  cases "mechanisms broken on purpose, and noticed" 1
 done

@@ -38,6 +38,7 @@ start "$PYTHON" "$abs_top_srcdir/tests/front-hostile.py" \
 hostile=$pid
 while alive "$hostile"; do pull; done
 wait "$hostile"
+cases "hostile connections" "$n"
 pull
 alive "$front"
 [ "$(front_status 'd["connections"]')" -le 1 ] || fail "clients are left"

@@ -25,6 +25,7 @@ finds () {
     fail "$mechanism: found, but not by its effect ($pattern)"
   }
   say "$mechanism: $(head -n 1 "$tmp/why")"
+  cases "mechanisms broken on purpose, and noticed" 1
 }
 
 data='must be|is not what it may be|is torn|is no cut'

@@ -24,6 +24,7 @@ found () {
     fail "$1: found, but not by its effect ($2)"
   }
   say "$1: $(head -n 1 "$tmp/why") "
+  cases "mechanisms broken on purpose, and noticed" 1
 }
 
 found no-dirty 'tracking has missed|is not what it may be'

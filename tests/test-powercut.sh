@@ -38,4 +38,5 @@ for mechanism in no-log log-not-flushed live-not-flushed bitmaps-not-flushed \
   done
   [ $found = yes ] || fail "$mechanism: not found"
   say "$mechanism: found at try $try"
+  cases "mechanisms broken on purpose, and noticed" 1
 done

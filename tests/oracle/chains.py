@@ -364,6 +364,10 @@ class Chains:
             "through the death of a server")
         say(", ".join(f"{n} {what}" for what, n in
                       sorted(self.counts.items())))
+        ended = sum(n for what, n in self.counts.items()
+                    if what.endswith("completed"))
+        print(f"cases: backups compared with an oracle: {ended}",
+              file=sys.stderr)
         per = 100 * self.over / self.known if self.known else 0
         say(f"tracking: {self.known} blocks had changed for certain, "
             f"{self.over} more were said to ({per:.1f} %)")

@@ -86,6 +86,8 @@ account (struct oracle *o)
   fprintf (stderr, "oracle: snapshots: %llu exact, %llu free, %llu frozen,"
            " %llu refused; %llu clusters lost\n",
            t->exact, t->free_, t->frozen, t->timeouts, t->lost);
+  fprintf (stderr, "cases: snapshots compared with an oracle: %llu\n"
+           "cases: kills: %llu\n", t->exact + t->free_ + t->frozen, t->kills);
   fprintf (stderr, "oracle: requests at an instant: %llu, proven %llu in and"
            " %llu out\n", t->concurrent, t->in, t->out);
   fprintf (stderr, "oracle: read: %llu times, %llu MiB; %llu holes; %llu"
