@@ -241,6 +241,44 @@ guest_writes vdc 65536 7
 nf snapshot create vdb freed --release
 nbdsh -u "$(snapshot_uri vdb freed)" -c 'h.trim(65536, 0)'
 
+say "a map that leads elsewhere is not followed by root"
+head -c 4M /dev/urandom >"$tmp/roots"
+chmod 0600 "$tmp/roots"
+# forge LIVE SCRATCH: a map of the user's that names these.
+forge () {
+  "$PYTHON" - "$state/exports/vda/first.map" "$tmp/forged.map" "$@" <<'PY'
+import os, struct, sys, zlib
+map, forged, live, scratch = sys.argv[1:]
+data = bytearray(open(map, "rb").read())
+def put(at, size, what):
+    data[at:at + size] = what.ljust(size, b"\0")
+if live:
+    put(288, 1024, live.encode())
+if scratch:
+    st = os.stat(scratch)
+    put(1312, 1024, scratch.encode())
+    data[3136:3152] = struct.pack("=QQ", st.st_dev, st.st_ino)
+data[2336:2340] = struct.pack("=I", zlib.crc32(data[:2336]))
+open(forged, "wb").write(data)
+PY
+  chown $uid "$tmp/forged.map"
+}
+copy_forged () {
+  rm -f "$tmp"/forged.raw*
+  "$NBDFLEECE_COPY" --quiet --live="file:$tmp/a.img" "map:$tmp/forged.map" \
+                    "$tmp/forged.raw"
+}
+forge "" ""
+copy_forged
+same "$tmp/forged.raw" "$tmp/first.raw"
+forge "file:$tmp/roots" ""
+must_fail 'names another live disk' copy_forged
+forge "" "$tmp/roots"
+must_fail 'roots: not the file that it was begun with' copy_forged
+chown $uid "$tmp/roots"
+copy_forged
+rm "$tmp/roots"
+
 say "the rest of the time nobody of them may do anything else"
 touch "$tmp/probing"
 : >"$tmp/daemon.log"
