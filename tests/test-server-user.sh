@@ -125,7 +125,7 @@ tries = {
 if role != "none":
     if role != "vda":
         tries["live disk"] = opened(tmp + "/a.img", rw)
-        tries["truncate"] = lambda: os.truncate(tmp + "/a.img", 0)
+        tries["truncate"] = lambda: os.truncate(tmp + "/a.img", 4 << 20)
     if role not in ("vda", "front"):
         tries["map"] = opened(state + "/exports/vda/first.map", rw)
         tries["tracking"] = opened(state + "/exports/vda/c.dirty", rw)
@@ -285,10 +285,9 @@ touch "$tmp/probing"
 for name in vda vdb backup.data backup; do
   kill -KILL "$(cat "$run/$name.pid")"
 done
-probed () { [ "$(grep -c 'probe: could.*: new file' <(grep "$1" \
-  "$tmp/daemon.log"))" -ge 1 ]; }
-for role in vda vdb server front; do wait_for 60 finds "probe:.* $role kill" \
-  "$tmp/daemon.log"; done
+for role in vda vdb server front; do
+  wait_for 60 finds "probe:.* $role kill" "$tmp/daemon.log"
+done
 rm "$tmp/probing"
 wait_for 60 is_running vda
 wait_for 60 is_running vdb
