@@ -55,6 +55,7 @@ struct listeners {
   int *inherited;               /* descriptors not yet matched; -1: used */
   unsigned nr_inherited;
   ev_timer pause;
+  bool short_of;                /* descriptors or memory, lately */
 };
 
 /* ---------------------------------------------------------------- accepting */
@@ -128,7 +129,9 @@ pause_all (struct listeners *ls)
 {
   struct listener *l;
 
-  front_log (ls->front, LOG_WARNING, "accept: %m; waiting a moment");
+  if (!ls->short_of)            /* said once, until somebody gets in */
+    front_log (ls->front, LOG_WARNING, "accept: %m; new clients wait");
+  ls->short_of = true;
   TAILQ_FOREACH (l, &ls->list, entry)
     ev_io_stop (ls->loop, &l->io);
   ev_timer_set (&ls->pause, PAUSE, 0);
@@ -156,8 +159,10 @@ accept_some (struct ev_loop *loop, ev_io *io, int revents)
   (void) revents;
   for (i = 0; i < ACCEPTS_PER_TURN; i++) {
     fd = accept4 (l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd != -1)
+    if (fd != -1) {
+      l->all->short_of = false;
       take_client (l, fd);
+    }
     else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS
              || errno == ENOMEM) {
       pause_all (l->all);
