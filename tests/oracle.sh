@@ -26,9 +26,11 @@ oracle () {
   return $status
 }
 
-# chains ROUNDS: the oracle of backups (see oracle/chains.py), likewise.
+# chains ROUNDS: the oracle of backups (see oracle/chains.py), likewise; or, of
+# SECONDSs, its soak.
 chains () {
-  local rounds=$(( ($1 * NBDFLEECE_ROUNDS + 99) / 100 ))
+  local rounds=$1
+  [[ $rounds = *s ]] || rounds=$(( (rounds * NBDFLEECE_ROUNDS + 99) / 100 ))
   local dir=$tmp/$((oracle_runs += 1)) seed=${NBDFLEECE_SEED:-$RANDOM}
   say "NBDFLEECE_SEED=$seed"
   mkdir "$dir"

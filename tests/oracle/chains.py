@@ -12,6 +12,10 @@ its instant (guest.py), each image of a chain at its own; and what the daemon
 tracks must have every block that has changed (Tracker).
 
     chains.py DIRECTORY ROUNDS [SEED]
+    chains.py DIRECTORY SECONDSs [SEED]
+
+The second is the soak: for so long, with deaths seldom, so that each process
+lives for many rounds; none may come to have more descriptors or memory (growth.py).
 
 What runs is taken from the environment, as tests/functions.sh sets it.  Prints
 `chains: FAILED: ...' and ends with 1 if something is wrong.
@@ -26,6 +30,7 @@ import time
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.environ["abs_top_srcdir"], "tests"))
 import bmfile  # noqa: E402
+from growth import Growth  # noqa: E402
 from guest import Disk, Tracker, Wrong  # noqa: E402
 from host import PATIENCE, Host, Server, read, run, say  # noqa: E402
 
@@ -97,6 +102,7 @@ class Chains:
     def __init__(self, base, rng):
         self.base, self.rng = base, rng
         self.counts, self.over, self.known = {}, 0, 0
+        self.calm, self.done = False, 0
         kinds = ["raw", rng.choice(("qcow2", "plugin"))]
         config = "exports:\n"
         self.disks = []
@@ -265,7 +271,7 @@ class Chains:
         name = f"{user.name}-{user.counter}" \
             if self.rng.random() < 0.9 or not user.last else None
         job, window, tracker = self.begin(user, sync, target, name)
-        for _ in range(self.rng.choice((0, 1, 1, 2, 3))):
+        for _ in range(0 if self.calm else self.rng.choice((0, 1, 1, 2, 3))):
             time.sleep(self.rng.random() * 0.4)
             self.disturb(job, user)
         doc = self.see_through(job)
@@ -317,6 +323,19 @@ class Chains:
 
     # ------------------------------------------------------------------- all
 
+    def soak(self, seconds):
+        growth, end = Growth(self.host), time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.calm = self.rng.random() < 0.95
+            self.round()
+            self.done += 1
+            for disk in self.disks:
+                disk.settle()
+            growth.look()
+            for disk in self.disks:
+                disk.go_on()
+        say(growth.account())
+
     def round(self):
         user = self.rng.choice(self.users)
         self.job(user)
@@ -334,8 +353,12 @@ class Chains:
         self.host.wait(self.host.up, "the exports")
         for disk in self.disks:
             disk.start(3, self.rng)
-        for _ in range(rounds):
-            self.round()
+        if isinstance(rounds, float):
+            self.soak(rounds)
+        else:
+            for _ in range(rounds):
+                self.round()
+                self.done += 1
         for disk in self.disks:
             disk.settle()
             self.check_tracking(disk)
@@ -357,10 +380,10 @@ class Chains:
                 self.host.kill_daemon()
         self.server.kill()
 
-    def report(self, rounds):
+    def report(self):
         writes = sum(d.writes for d in self.disks)
         again = sum(d.again for d in self.disks)
-        say(f"{rounds} rounds, {writes} requests of guests, {again} of them "
+        say(f"{self.done} rounds, {writes} requests of guests, {again} of them "
             "through the death of a server")
         say(", ".join(f"{n} {what}" for what, n in
                       sorted(self.counts.items())))
@@ -385,9 +408,11 @@ def main(base, rounds, seed):
         status = 1
     finally:
         chains.clean_up()
-    chains.report(rounds)
+    chains.report()
     return status
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2]), sys.argv[3]))
+    many = sys.argv[2]
+    sys.exit(main(sys.argv[1], float(many[:-1]) if many.endswith("s")
+                  else int(many), sys.argv[3]))
