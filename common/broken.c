@@ -36,6 +36,7 @@ broken_mechanism (void)
     [BITMAPS_NOT_FLUSHED] = "bitmaps-not-flushed",
     [NO_GUARD] = "no-guard",
     [NO_DROP] = "no-drop",
+    [NO_MERGE] = "no-merge",
   };
   static int found = -1;
   const char *env;
@@ -56,6 +57,7 @@ failpoint (const char *name)
 {
   static _Atomic unsigned arrivals;
   const char *env = getenv ("NBDFLEECE_FAILPOINT");
+  const char *once = getenv ("NBDFLEECE_FAILPOINT_ONCE");
   size_t length = strlen (name);
   unsigned n = 1;
 
@@ -64,7 +66,8 @@ failpoint (const char *name)
     return;
   if (env[length] == ':')
     n = atoi (env + length + 1);
-  if (atomic_fetch_add (&arrivals, 1) + 1 == n)
+  if (atomic_fetch_add (&arrivals, 1) + 1 == n
+      && (!once || unlink (once) == 0))
     kill (getpid (), SIGKILL);
 }
 

@@ -10,7 +10,9 @@
  *
  * $NBDFLEECE_FAILPOINT names a place between two steps, as NAME or NAME:N: the
  * process is killed the first, or the Nth, time that it comes there.  NAME is
- * that of a step (docs/architecture), before it, or with a + after it. */
+ * that of a step (docs/architecture), before it, or with a + after it.  If
+ * $NBDFLEECE_FAILPOINT_ONCE names a file, only the process is killed that can
+ * remove it: those that are started again inherit the variables. */
 
 #ifndef NBDFLEECE_BROKEN_H
 #define NBDFLEECE_BROKEN_H
@@ -36,6 +38,7 @@ enum broken {
   BITMAPS_NOT_FLUSHED,          /* no C4 */
   NO_GUARD,                     /* a map made shorter ends who looks at it */
   NO_DROP,                      /* processes keep the daemon's rights */
+  NO_MERGE,                     /* no M2 */
 };
 
 #ifdef FLEECE_TEST_BUILD

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "broken.h"
 #include "map.h"
 #include "scratch.h"
 
@@ -182,8 +183,10 @@ scratch_release (const struct bmfile *map, int fd, uint64_t first,
 
   /* L2, with a fence.  Partner: the one between W3 and W5 in the filter.  A
    * cluster that is copied right now is seen here, or punched there. */
+  FAILPOINT ("L2");
   if (map_release (map, first, end) == -1)
     return -1;
+  FAILPOINT ("L3");
   for (a = bm_next_set (copied, first, end); a < end;
        a = bm_next_set (copied, b, end)) {
     int64_t n;
@@ -195,6 +198,7 @@ scratch_release (const struct bmfile *map, int fd, uint64_t first,
     else
       map_scratch_freed (map, n);
   }
+  FAILPOINT ("L3+");
   return r;
 }
 

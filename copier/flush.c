@@ -25,6 +25,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "broken.h"
 #include "job.h"
 
 /* When a flush is due: so many bytes or ranges, or --flush-interval after the
@@ -118,6 +119,7 @@ take_back (struct job *job)
 static void
 flushed (struct job *job)
 {
+  FAILPOINT ("L0+");
   if (job->digests && digests_flushed (job->digests) == -1) {
     job->flush.state = FLUSH_IDLE;
     take_back (job);
@@ -125,7 +127,9 @@ flushed (struct job *job)
               strerror (errno));
     return;
   }
+  FAILPOINT ("L1");
   ledger_flushed (&job->ledger, &job->flush.releasing);
+  FAILPOINT ("L1+");
   job_log (job, "flushed, %llu bytes delivered",
            (unsigned long long) job->ledger.delivered);
   job->flush.state = FLUSH_IDLE;
@@ -182,6 +186,7 @@ start_flush (struct job *job)
     job_fail (job, "no memory");
     return;
   }
+  FAILPOINT ("L0");
   ledger_flush_begin (&job->ledger);
   if (job->digests)
     digests_flush_begin (job->digests);

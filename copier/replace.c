@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "broken.h"
 #include "replace.h"
 
 int
@@ -75,11 +76,13 @@ replace_end (struct replace *r)
 {
   FILE *f = r->f;
 
+  FAILPOINT ("P1");
   if (fflush (f) == EOF || ferror (f) || fsync (fileno (f)) == -1
       || rename (r->tmp, r->path) == -1) {
     replace_abort (r);
     return -1;
   }
+  FAILPOINT ("P1+");
   fclose (f);
   r->f = NULL;
   return sync_directory (r->path);

@@ -43,6 +43,7 @@
 #include <unistd.h>
 
 #include "actlog.h"
+#include "broken.h"
 #include "chain.h"
 #include "checkpoint.h"
 #include "export.h"
@@ -195,11 +196,13 @@ checkpoint_delete (struct checkpoint *cp, struct failure *failure)
 
   format_uuid (cp->file.fixed->uuid, uuid);
   path = xasprintf ("%s/.%s" SUFFIX, ex->dir, uuid);
+  FAILPOINT ("M1");
   if (rename (cp->path, path) == -1) {
     failure_set (failure, "failed", "%s: %s", cp->path, strerror (errno));
     free (path);
     return -1;
   }
+  FAILPOINT ("M1+");
   log_info (&ex->daemon->log, "%s: checkpoint %s is deleted", ex->name,
             cp->name);
   free (cp->path);

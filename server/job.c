@@ -18,6 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "broken.h"
 #include "control.h"
 #include "export.h"
 #include "job.h"
@@ -141,16 +142,20 @@ job_end (struct job *job, enum job_state state, const char *error)
   job->ended_ns = now_ns ();
   job->eta = -1;
   job_count_copies (job);
+  FAILPOINT ("J5");
   if (state == JOB_INCOMPLETE)
     job_keep_undelivered (job);
   job_let_in (job, state);
   job_set_state (job, state);
+  FAILPOINT ("J6");
   job_copier_free (job);
   if (state == JOB_FAILED || state == JOB_CANCELLED)
     job_drop_checkpoint (job);
   else
     job_tie_checkpoint (job, false);
+  FAILPOINT ("J7");
   remove_files (job);
+  FAILPOINT ("J7+");
   job->snapshot = NULL;
   if (s)
     s->job = NULL;

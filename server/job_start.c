@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broken.h"
 #include "chain.h"
 #include "dirty.h"
 #include "export.h"
@@ -131,6 +132,7 @@ finish (struct starting *st)
 
   for (i = 0; i < st->nr && !st->failure.code; i++) {
     jobs[i] = st->markings[i].job;
+    FAILPOINT ("J3");
     if (job_write_record (jobs[i]) == -1)
       failure_set (&st->failure, "failed", "%s: cannot be written",
                    jobs[i]->record_path);
@@ -138,7 +140,9 @@ finish (struct starting *st)
   if (st->failure.code)
     undo (st);
   else {
+    FAILPOINT ("J4");
     remove_record (st);
+    FAILPOINT ("J4+");
     for (i = 0; i < st->nr; i++)
       start_copier (jobs[i]);
     st->done (st->opaque, NULL, jobs, st->nr, st->report);
@@ -261,6 +265,7 @@ snapshots_made (void *opaque, const struct failure *failure,
   for (i = 0; i < nr; i++)
     take_snapshot (st->markings[i].job, created->snapshots[i],
                    created->checkpoints[i]);
+  FAILPOINT ("J2");
   for (i = 0; i < nr && r == 0; i++)
     if (open_chain (&st->markings[i], created->checkpoints[i]) == -1
         || make_bitmap (&st->markings[i]) == -1)
@@ -293,7 +298,9 @@ jobs_start (struct daemon *d, struct job **jobs, size_t nr,
   for (i = 0; i < nr; i++) {
     st->markings[i] = (struct marking) { .starting = st, .job = jobs[i] };
     jobs[i]->created_ns = now_ns ();
+    FAILPOINT ("J1");
     job_write_record (jobs[i]);
+    FAILPOINT ("J1+");
     wishes[i] = (struct create_wish) {
       .export = export_find (d, jobs[i]->export_name),
       .name = jobs[i]->snapshot_name, .since = jobs[i]->since,

@@ -14,7 +14,9 @@
  *                        else the filter is told to stop tracking it, after
  *                        which it is FROZEN
  *
- * Killed anywhere, what is left counts a change twice and not never.
+ * The steps: the file is renamed, by which it loses its name (M1), its bits are
+ * added to the one before (M2), that is flushed (M3), the one after is linked to
+ * it (M4), and the file is removed (M5).  Killed anywhere, what is left counts a change twice and not never.
  *
  * The filter stops tracking only the file whose uuid it is told.  If a new
  * checkpoint begins just then, either that follows the deleted file, which
@@ -29,6 +31,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "broken.h"
 #include "chain.h"
 #include "dirty.h"
 #include "export.h"
@@ -68,14 +71,17 @@ finish (struct merge *m)
 {
   struct export *ex = m->export;
 
+  FAILPOINT ("M4");
   if (m->error == 0 && link_past (m->from, m->into) == -1)
     m->error = errno;
+  FAILPOINT ("M5");
   if (m->error == 0)
     checkpoint_remove (m->from);
   else
     log_error (&ex->daemon->log, "%s: %s cannot be merged, and stays: %s",
                ex->name, m->from->path, strerror (m->error));
   ex->merging = false;
+  FAILPOINT ("M5+");
   if (m->error == 0)
     chain_tidy (ex);
   export_next_step (ex);
@@ -87,7 +93,10 @@ run_merge (void *opaque)
 {
   struct merge *m = opaque;
 
-  dirty_add (m->into_file.bits[0], m->into_file.cluster_bits, &m->from_file);
+  FAILPOINT ("M2");
+  if (!BROKEN (NO_MERGE))
+    dirty_add (m->into_file.bits[0], m->into_file.cluster_bits, &m->from_file);
+  FAILPOINT ("M3");
   if (!bmfile_is_whole (&m->from_file) || !bmfile_is_whole (&m->into_file))
     m->error = EIO;
   else if (bmfile_settle (&m->into_file) == -1)

@@ -34,6 +34,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "broken.h"
 #include "export.h"
 #include "jobs.h"
 #include "owner.h"
@@ -176,6 +177,7 @@ void
 snapshot_remove_files (struct snapshot *s)
 {
   remove_file (s->map_path);
+  FAILPOINT ("N3");
   remove_file (s->scratch_path);
 }
 
@@ -387,7 +389,9 @@ has_gone (struct snapshot *s)
   void *opaque = s->opaque;
   struct export *ex = s->export;
 
+  FAILPOINT ("N2");
   snapshot_remove_files (s);
+  FAILPOINT ("N3+");
   log_info (&ex->daemon->log, "%s: snapshot %s has ended", ex->name, s->name);
   snapshot_free (s);
   if (gone)
@@ -427,6 +431,7 @@ attempt_end (struct snapshot *s)
   struct export *ex = s->export;
   struct wire_request request;
 
+  FAILPOINT ("N1");
   forbid_begin (s);
   if (ex->nbdkit.state == SERVICE_RUNNING) {
     struct filter_client *client = export_client (ex);

@@ -40,6 +40,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "broken.h"
 #include "chain.h"
 #include "create.h"
 
@@ -71,8 +72,10 @@ free_create (struct create *c)
   TAILQ_REMOVE (&c->daemon->creates, c, entry);
   for (i = 0; i < c->nr; i++)
     free_part (&c->parts[i]);
+  FAILPOINT ("S5");
   if (c->record)
     remove_file (c->record);
+  FAILPOINT ("S5+");
   free (c->record);
   hooks_free (c->hooks);
   snapshots_go_on (c->daemon);
@@ -256,6 +259,7 @@ all_begun (struct create *c)
 {
   size_t i;
 
+  FAILPOINT ("S4");
   for (i = 0; i < c->nr; i++)
     log_info (&c->daemon->log, "%s: snapshot %s exists; writes were held for "
               "%llu us", c->parts[i].export->name, c->parts[i].name,
@@ -296,6 +300,7 @@ begin_all (struct create *c)
   size_t i;
 
   c->waiting = c->nr;
+  FAILPOINT ("S3");
   for (i = 0; i < c->nr; i++) {
     struct part *p = &c->parts[i];
 
@@ -309,6 +314,7 @@ begin_all (struct create *c)
     filter_call (p->client, &request, p->fds, p->nr_fds,
                  c->deadline_ms / 1000.0 + EXTRA, begin_answered, p);
   }
+  FAILPOINT ("S3+");
 }
 
 static void
@@ -373,6 +379,7 @@ prepare (struct create *c)
 
   for (i = 0; r == 0 && i < c->nr; i++)
     r = create_files (c, &c->parts[i]);
+  FAILPOINT ("S2");
   if (r == 0)
     r = create_write_record (c);
   if (r == -1)

@@ -21,7 +21,7 @@ oracle_jitter_la_LDFLAGS = -module -avoid-version -shared \
 # other folders' own rules.
 check_DATA = oracle/broken.stamp
 oracle/broken.stamp: FORCE
-	@for d in common filter plugin; do \
+	@for d in common filter plugin server copier; do \
 	  $(MAKE) -s -C ../$$d check || exit 1; \
 	done
 	@touch $@

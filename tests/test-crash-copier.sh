@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# SPDX-FileCopyrightText: The nbdfleece authors
+# SPDX-License-Identifier: BSD-3-Clause
+
+# kill -9 of copiers between any two of their steps.
+
+. "${abs_top_srcdir:-$(dirname "$0")/..}/tests/functions.sh"
+. "$abs_top_srcdir/tests/crash.sh"
+
+crash copier 4
