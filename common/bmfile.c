@@ -438,10 +438,27 @@ bmfile_close (struct bmfile *bf)
   memset (bf, 0, sizeof *bf);
 }
 
+/* A page that could not be written counts as clean afterwards, and the next
+ * msync would leave it out and succeed.  A store makes it dirty again.
+ * Model: none. */
+static void
+make_dirty (const struct bmfile *bf)
+{
+  size_t i;
+
+  for (i = 0; bf->writable && i < bf->map_size; i += ALIGN)
+    atomic_fetch_or ((bm_word *) (bf->base + i), 0);
+}
+
 int
 bmfile_sync (const struct bmfile *bf)
 {
-  return msync (bf->base, bf->map_size, MS_SYNC);
+  int r = msync (bf->base, bf->map_size, MS_SYNC), err = errno;
+
+  if (r == -1)
+    make_dirty (bf);
+  errno = err;
+  return r;
 }
 
 int

@@ -56,8 +56,14 @@
  *
  * The log cannot be written: the guest goes on.  Tracking is no longer bound,
  * on disk, before its write does, and a crash of the host makes it inconsistent
- * as without a log.  (Should that flush fail, too, it is tried again and again.)
- * With cow-timeout no request waits longer for the log than that.
+ * as without a log.  (Should that flush fail, too, the guest goes on all the
+ * same, and it is tried again and again.)  A log that hangs holds up who wants
+ * a region, and cow-timeout does not change that: a write that went ahead would
+ * be known to nobody after a crash.
+ *
+ * Something could not be flushed in C3 or C4: that is final, too.  The kernel
+ * takes the pages for clean from then on, so that a second try would succeed
+ * without them.
  *
  * How long "a while" is: log-idle, twice as long each time that as many regions
  * came back as a quarter of what had been cleaned, up to 16 times.  A guest that
@@ -127,7 +133,7 @@ struct activity {
 
   /* The cleaner's. */
   unsigned slower;              /* times log-idle */
-  bool said;
+  int unflushed;                /* errno of C3 or C4, or 0; under lock */
 };
 
 static uint8_t
@@ -176,33 +182,15 @@ want_range (struct activity *a, uint64_t first, uint64_t end)
   return wait;
 }
 
-/* Under lock.  False: not within cow-timeout. */
-static bool
-wait_flushed (struct activity *a, uint64_t deadline)
-{
-  struct timespec t = { .tv_sec = deadline / 1000000000,
-                        .tv_nsec = deadline % 1000000000 };
-
-  pthread_cond_signal (&a->work);
-  if (deadline == 0) {
-    pthread_cond_wait (&a->flushed, &a->lock);
-    return true;
-  }
-  return pthread_cond_timedwait (&a->flushed, &a->lock, &t) != ETIMEDOUT;
-}
-
+/* However long that takes: there is no other way to know that the log has it. */
 static void
 activate (struct activity *a, uint64_t first, uint64_t end)
 {
-  uint64_t timeout = a->f->options.cow_timeout_ns;
-  uint64_t deadline = timeout ? now_ns () + timeout : 0;
-
   pthread_mutex_lock (&a->lock);
-  while (!atomic_load (&a->failed) && want_range (a, first, end))
-    if (!wait_flushed (a, deadline)) {
-      atomic_store (&a->failed, true); /* the log's thread does the rest */
-      pthread_cond_broadcast (&a->flushed);
-    }
+  while (!atomic_load (&a->failed) && want_range (a, first, end)) {
+    pthread_cond_signal (&a->work);
+    pthread_cond_wait (&a->flushed, &a->lock);
+  }
   pthread_mutex_unlock (&a->lock);
 }
 
@@ -244,13 +232,10 @@ unbind_all (struct activity *a)
 static void
 give_up (struct activity *a, int error)
 {
-  bool was = atomic_load (&a->failed);
-
   errno = error;
-  if (!was || error == ETIMEDOUT)
-    nbdkit_error ("the activity log of %s cannot be written: checkpoints will "
-                  "not outlast a crash of the host: %m",
-                  a->f->options.export_name);
+  nbdkit_error ("the activity log of %s cannot be relied on: checkpoints will "
+                "not outlast a crash of the host: %m",
+                a->f->options.export_name);
   while (!unbind_all (a) && !a->stop) {
     struct timespec t;
     uint64_t when = now_ns () + RETRY_NS;
@@ -300,7 +285,7 @@ writer_thread (void *opaque)
   struct activity *a = opaque;
 
   pthread_mutex_lock (&a->lock);
-  while (!a->stop && !atomic_load (&a->failed)) {
+  while (!a->stop && !a->unflushed && !atomic_load (&a->failed)) {
     if (a->nr_wanted == 0)
       pthread_cond_wait (&a->work, &a->lock);
     else if (flush_wanted (a) == -1)
@@ -308,8 +293,8 @@ writer_thread (void *opaque)
     else
       pthread_cond_broadcast (&a->flushed);
   }
-  if (atomic_load (&a->failed) && !a->stop)
-    give_up (a, ETIMEDOUT);
+  if (a->unflushed && !a->stop)
+    give_up (a, a->unflushed);
   pthread_mutex_unlock (&a->lock);
   return NULL;
 }
@@ -406,26 +391,38 @@ flush_tracked (struct activity *a)
   return r;
 }
 
+/* C3, C4.  The log's thread does the rest. */
+static int
+flush_all (struct activity *a, uint64_t nr)
+{
+  int r = nr > 0 ? flush_live (a) : 0, err;
+
+  FAILPOINT ("C4");
+  if (r == 0)
+    r = flush_tracked (a);
+  err = errno;
+  FAILPOINT ("C5");
+  if (r == 0)
+    return 0;
+  pthread_mutex_lock (&a->lock);
+  a->unflushed = err ? err : EIO;
+  pthread_cond_signal (&a->work);
+  pthread_mutex_unlock (&a->lock);
+  return -1;
+}
+
 static void
 clean (struct activity *a)
 {
   uint64_t nr = choose (a);
-  int r = 0;
+  bool good;
 
   FAILPOINT ("C2");
-  if (nr > 0 && (gate_synchronize (&a->f->gate, GRACE_MS) == -1 /* C2 */
-                 || flush_live (a) == -1)) /* C3 */
-    r = -1;
-  FAILPOINT ("C4");
-  if (r == 0)
-    r = flush_tracked (a);
-  FAILPOINT ("C5");
-  if (r == -1 && !a->said)
-    nbdkit_error ("%s: regions cannot be cleaned, which is tried again: %m",
-                  a->f->options.export_name);
-  a->said = r == -1;
+  good = nr == 0 || gate_synchronize (&a->f->gate, GRACE_MS) == 0; /* C2 */
+  if (good)
+    good = flush_all (a, nr) == 0;
   if (nr > 0)
-    clear (a, r == 0);
+    clear (a, good);
   FAILPOINT ("C5+");
   pthread_mutex_lock (&a->lock);
   if (nr > 0 && a->activations > nr / 4)

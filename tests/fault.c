@@ -8,7 +8,7 @@
  *   PROCESS CALL PATH WHAT
  *
  * PROCESS is a part of the command line of who is to see the fault, CALL is
- * read, write or flush, PATH is a part of the file's path, and WHAT is a number
+ * read, write, flush or sync (of a mapping), PATH is a part of the file's path, and WHAT is a number
  * for errno, "short" (some of it is done, not all), or "hang" (until the line is
  * gone). */
 
@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -61,7 +62,24 @@ is_file (int fd, const char *part)
 }
 
 static bool
-find_fault (const char *call, int fd, struct fault *f)
+is_mapped_there (const void *p, const char *part)
+{
+  FILE *maps = fopen ("/proc/self/maps", "re");
+  unsigned long first, end, at = (unsigned long) p;
+  char line[4096];
+  bool found = false;
+
+  while (maps && !found && fgets (line, sizeof line, maps))
+    found = sscanf (line, "%lx-%lx", &first, &end) == 2 && at >= first
+      && at < end && strstr (line, part);
+  if (maps)
+    fclose (maps);
+  return found;
+}
+
+/* fd: of the file; or -1, and it is mapped at p. */
+static bool
+find_fault (const char *call, int fd, const void *p, struct fault *f)
 {
   const char *file = getenv ("NBDFLEECE_FAULT");
   char line[256];
@@ -76,18 +94,19 @@ find_fault (const char *call, int fd, struct fault *f)
   line[n > 0 ? n : 0] = '\0';
   return sscanf (line, "%63s %15s %127s %15s", f->process, f->call, f->path,
                  f->what) == 4
-    && strcmp (f->call, call) == 0 && is_file (fd, f->path)
+    && strcmp (f->call, call) == 0
+    && (p ? is_mapped_there (p, f->path) : is_file (fd, f->path))
     && is_this_process (f->process);
 }
 
 /* How much of count is to be done: -1 and errno for none. */
 static ssize_t
-allowed (const char *call, int fd, size_t count)
+allowed_at (const char *call, int fd, const void *p, size_t count)
 {
   const struct timespec tick = { .tv_nsec = 5 * 1000000 };
   struct fault f;
 
-  while (find_fault (call, fd, &f)) {
+  while (find_fault (call, fd, p, &f)) {
     if (strcmp (f.what, "short") == 0)
       return count > 1 ? count / 2 : count;
     if (strcmp (f.what, "hang") != 0) {
@@ -97,6 +116,12 @@ allowed (const char *call, int fd, size_t count)
     nanosleep (&tick, NULL);
   }
   return count;
+}
+
+static ssize_t
+allowed (const char *call, int fd, size_t count)
+{
+  return allowed_at (call, fd, NULL, count);
 }
 
 ssize_t
@@ -122,7 +147,7 @@ preadv2 (int fd, const struct iovec *v, int nr, off_t offset, int flags)
     = dlsym (RTLD_NEXT, "preadv2");
   struct fault f;
 
-  if (find_fault ("read", fd, &f)) {
+  if (find_fault ("read", fd, NULL, &f)) {
     errno = EAGAIN;
     return -1;
   }
@@ -178,4 +203,12 @@ fsync (int fd)
   int (*real) (int) = dlsym (RTLD_NEXT, "fsync");
 
   return allowed ("flush", fd, 1) == -1 ? -1 : real (fd);
+}
+
+int
+msync (void *p, size_t length, int flags)
+{
+  int (*real) (void *, size_t, int) = dlsym (RTLD_NEXT, "msync");
+
+  return allowed_at ("sync", -1, p, 1) == -1 ? -1 : real (p, length, flags);
 }

@@ -144,3 +144,49 @@ grep -q "is flushed for each connection by itself: its checkpoints will not" \
   "$tmp/vda.log"
 checkpoint c7
 is "$dir/c7.dirty" log 00000000000000000000000000000000
+
+# What follows preloads a library that a sanitizer's own might not get on with.
+[ "${NBDFLEECE_SANITIZER:-no}" = no ] || exit 0
+
+# A bitmap cannot be flushed: it cannot be known what of it is on disk, for a
+# second try would succeed without what the first one has lost.
+fault=$abs_top_builddir/tests/.libs/libfault.so
+[ -e "$fault" ] || fault=$abs_top_builddir/tests/libfault.so
+export NBDFLEECE_FAULT=$tmp/fault
+stop "$export_pid"
+rm -f "$dir"/*
+NBDFLEECE_PRELOAD=$fault durable fleece-log-idle=50ms
+checkpoint c8
+write 4096 1
+wait_for 30 is_empty
+echo "nbdkit sync c8.dirty 5" >"$NBDFLEECE_FAULT"
+write $((100 * M)) 1
+wait_for 30 grep -q "cannot be relied on" "$tmp/vda.log"
+rm "$NBDFLEECE_FAULT"
+unbound () { [ "$(of "$dir/c8.dirty" log)" = 00000000000000000000000000000000 ]; }
+wait_for 30 unbound
+write 8192 1
+crash "$dir/c8.dirty"
+durable
+is "$dir/c8.dirty" state inconsistent
+
+# The log hangs: so does who wants a region, whatever cow-timeout says, since
+# what went on would be known to nobody after a crash.
+stop "$export_pid"
+rm -f "$dir"/*
+durable
+stop "$export_pid"              # now the log is opened by its name
+NBDFLEECE_PRELOAD=$fault durable fleece-cow-timeout=50ms
+checkpoint c9
+write 0 1
+echo "nbdkit sync activity.log hang" >"$NBDFLEECE_FAULT"
+write 1 1
+start nbdsh_vda "h.pwrite (b'x', 100 * $M)"
+waits=$pid
+wanted () { [ "$(bits "$log")" = "0 25" ]; }
+wait_for 30 wanted
+nbdsh_vda "import time; time.sleep (0.3)" # six times as long
+alive "$waits" || fail "a write went on without the log"
+rm "$NBDFLEECE_FAULT"
+wait_for 30 dead "$waits"
+is "$dir/c9.dirty" log "$(of "$log" uuid)"
