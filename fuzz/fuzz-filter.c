@@ -116,7 +116,7 @@ make_one (int i, enum bmfile_kind kind)
   made.bytes[i] = malloc (bf.map_size);
   if (!made.bytes[i])
     abort ();
-  memcpy (made.bytes[i], bf.fixed, bf.map_size);
+  memcpy (made.bytes[i], bf.base, bf.map_size);
   bmfile_close (&bf);
 }
 

@@ -21,6 +21,8 @@ import nbd
 
 WARM_UP = 5                     # the first part of NUMBER, of so many
 GROWTH = 2048                   # KiB that a process may have more
+# A sanitizer keeps for itself what is freed.
+SANITIZED = os.environ.get("NBDFLEECE_SANITIZER", "no") != "no"
 
 
 class Wrong(Exception):
@@ -86,7 +88,7 @@ def compare(before, run, daemon):
     for name, (fds, kib, _) in sorted(after.items()):
         print(f"{name}: {fds} descriptors, {before[name][1]} KiB before, "
               f"{kib} now", file=sys.stderr)
-        if kib > before[name][1] + GROWTH:
+        if kib > before[name][1] + GROWTH and not SANITIZED:
             raise Wrong(f"{name} has grown")
 
 
