@@ -141,6 +141,18 @@ member_text_or_dash (json_object *object, const char *key)
   return text ? text : "-";
 }
 
+/* A dash: an older daemon does not say. */
+const char *
+member_yes_or_no (json_object *object, const char *key)
+{
+  json_object *value;
+
+  if (!json_object_object_get_ex (object, key, &value)
+      || !json_object_is_type (value, json_type_boolean))
+    return "-";
+  return json_object_get_boolean (value) ? "yes" : "no";
+}
+
 static const char *
 dash (char buf[HUMAN_SIZE])
 {

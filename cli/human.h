@@ -37,6 +37,7 @@ extern const char *human_instant (uint64_t ns, char buf[HUMAN_SIZE]);
 
 /* The same for a member; "-" if it is null or missing. */
 extern const char *member_text_or_dash (json_object *object, const char *key);
+extern const char *member_yes_or_no (json_object *object, const char *key);
 extern const char *member_number (json_object *object, const char *key,
                                   char buf[HUMAN_SIZE]);
 extern const char *member_size (json_object *object, const char *key,

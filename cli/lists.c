@@ -23,6 +23,7 @@ add_snapshot (struct table *table, json_object *snapshot)
   table_add (table, member_text_or_dash (snapshot, "export"));
   table_add (table, member_text_or_dash (snapshot, "name"));
   table_add (table, member_text_or_dash (snapshot, "state"));
+  table_add (table, member_yes_or_no (snapshot, "durable"));
   table_add (table, member_instant (snapshot, "instant-ns", buf));
   table_add (table, member_size (snapshot, "size", buf));
   table_add (table, member_size (snapshot, "cluster-size", buf));
@@ -37,7 +38,7 @@ print_snapshots (json_object *const *arrays, size_t nr_arrays)
 {
   static const struct column columns[] = {
     { "EXPORT", false }, { "SNAPSHOT", false }, { "STATE", false },
-    { "INSTANT", false }, { "SIZE", true }, { "CLUSTER", true },
+    { "DURABLE", false }, { "INSTANT", false }, { "SIZE", true }, { "CLUSTER", true },
     { "COPIED", true }, { "LOST", true }, { "SCRATCH", true },
     { "JOB", false },
   };

@@ -602,7 +602,7 @@ bmfile_claim (struct bmfile *bf, const char *live_path, bool recovered,
     bf->live->identity.dev = now.dev;
   memcpy (bf->live->boot_id, boot_id, sizeof boot_id);
   /* A crash of the host must find it unclean on disk, too, and before
-   * anybody sees it in use: map_release relies on that. */
+   * anybody sees it in use: map_settle_release relies on that. */
   atomic_store (&bf->live->clean, BMFILE_CLOSING);
   *why = "cannot be flushed";
   if (bmfile_sync_header (bf) == -1)

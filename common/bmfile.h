@@ -72,6 +72,10 @@ enum bmfile_state {
 
 enum bmfile_flags {             /* of a map */
   BMFILE_CLIENTS_RELEASE = 1,   /* clients of the front may release clusters */
+  BMFILE_DURABLE = 2,           /* meant to outlast a crash of the host, which
+                                 * the filter sees to (filter/durable.c) */
+  BMFILE_OUTLASTS = 4,          /* and it does, from when this is on disk */
+  BMFILE_GIVEN_UP = 8,          /* and it will not, instead */
 };
 
 enum bmfile_clean {
@@ -79,7 +83,7 @@ enum bmfile_clean {
   BMFILE_CLEAN = 1,             /* let go in order, all of it on disk */
   BMFILE_CLOSING = 2,           /* on the way from one to the other; for who
                                  * crashes, the same as IN_USE; for who
-                                 * releases (map_release), as CLEAN */
+                                 * releases (map_settle_release), as CLEAN */
 };
 
 struct bmfile_fixed {           /* on disk, at 0 */
@@ -133,7 +137,8 @@ struct bmfile_live {            /* on disk, at BMFILE_LIVE_OFFSET */
   uint8_t prev[16];             /* tracking: uuid of the file whose successor
                                  * this is, set at the flip and again if that
                                  * one is merged away; 0: none */
-  _Atomic uint32_t flags;       /* enum bmfile_flags, set before the begin */
+  _Atomic uint32_t flags;       /* enum bmfile_flags, set before the begin;
+                                 * but OUTLASTS and GIVEN_UP by the filter */
   uint8_t log[16];              /* tracking: uuid of the activity log that it
                                  * is bound to (actlog.h); 0: none */
 };

@@ -37,6 +37,11 @@ broken_mechanism (void)
     [NO_GUARD] = "no-guard",
     [NO_DROP] = "no-drop",
     [NO_MERGE] = "no-merge",
+    [SCRATCH_NOT_FLUSHED] = "scratch-not-flushed",
+    [MAP_NOT_FLUSHED] = "map-not-flushed",
+    [END_NOT_FLUSHED] = "end-not-flushed",
+    [RELEASE_NOT_FLUSHED] = "release-not-flushed",
+    [DELIVERED_NOT_FLUSHED] = "delivered-not-flushed",
   };
   static int found = -1;
   const char *env;

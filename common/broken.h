@@ -39,6 +39,11 @@ enum broken {
   NO_GUARD,                     /* a map made shorter ends who looks at it */
   NO_DROP,                      /* processes keep the daemon's rights */
   NO_MERGE,                     /* no M2 */
+  SCRATCH_NOT_FLUSHED,          /* no K1 */
+  MAP_NOT_FLUSHED,              /* K2 waits for nothing */
+  END_NOT_FLUSHED,              /* no K6 */
+  RELEASE_NOT_FLUSHED,          /* no K7 */
+  DELIVERED_NOT_FLUSHED,        /* L2 does not wait for L1 */
 };
 
 #ifdef FLEECE_TEST_BUILD

@@ -5,6 +5,7 @@
 
 #include <config.h>
 
+#include "broken.h"
 #include "map.h"
 
 /* The three words that hold the states of 64 clusters. */
@@ -136,14 +137,28 @@ map_scratch_freed (const struct bmfile *map, uint64_t bytes)
     ;
 }
 
-/* Partner: bmfile_release, which stores CLOSING before it flushes.  Either it
- * sees the bits and flushes them, or this sees CLOSING and does.  Model: clean,
- * copier; release L2. */
-int
+void
 map_release (const struct bmfile *map, uint64_t first, uint64_t end)
 {
   bm_set_range (map->bits[MAP_RELEASED_BITS], first, end);
+}
+
+/* Model: none; set before the begin. */
+bool
+map_is_durable (const struct bmfile *map)
+{
+  return atomic_load (&map->live->flags) & BMFILE_DURABLE;
+}
+
+/* Partner: bmfile_release, which stores CLOSING before it flushes.  Either it
+ * sees the bits and flushes them, or this sees CLOSING and does.  Model: clean,
+ * copier; release L2; scratch K7. */
+int
+map_settle_release (const struct bmfile *map)
+{
   atomic_thread_fence (memory_order_seq_cst);
+  if (BROKEN (RELEASE_NOT_FLUSHED))
+    return 0;
   return atomic_load (&map->live->clean) == BMFILE_IN_USE
-    ? 0 : bmfile_sync (map);
+    && !map_is_durable (map) ? 0 : bmfile_sync (map);
 }

@@ -90,12 +90,20 @@ extern uint64_t map_length (const struct bmfile *map,
                             uint64_t first, uint64_t end);
 
 /* L2: releases [first, end), of a map opened for writing; the caller has done
- * L1 and punches (L3) only after this has returned 0.  If the snapshot has
- * been or is being closed cleanly the bits are flushed first: else a crash of
- * the host could forget them and remember the punch, and a map marked clean
- * would show zeroes.  Returns 0, or -1 and errno. */
-extern int map_release (const struct bmfile *map, uint64_t first,
-                        uint64_t end);
+ * L1 and punches (L3) only after map_settle_release has returned 0 that was
+ * called for all that he has released. */
+extern void map_release (const struct bmfile *map, uint64_t first,
+                         uint64_t end);
+
+/* If the snapshot is to outlast a crash of the host, or has been or is being
+ * closed cleanly, the bits are flushed: else the crash could forget them and
+ * remember the punch, and a map that is believed would show zeroes.  Returns 0,
+ * or -1 and errno. */
+extern int map_settle_release (const struct bmfile *map);
+
+/* True if the snapshot is to outlast a crash of the host, or was; then L1 has
+ * to, too, before L2, and E1 before E2. */
+extern bool map_is_durable (const struct bmfile *map);
 
 /* Takes bytes that were punched out of the scratch off scratch_bytes, never
  * below zero: a file system may free more than was written. */

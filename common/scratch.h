@@ -35,10 +35,10 @@ extern int full_pwrite (int fd, const void *buf, uint64_t count,
  * released the clusters first (map.h, L2 before L3). */
 extern int64_t scratch_punch (int fd, uint64_t offset, uint64_t count);
 
-/* Releases [first, end) of a map (L2) and punches it out of its scratch (L3).
- * The caller has done L1.  0, or -1 and errno: what was released stays so. */
-extern int scratch_release (const struct bmfile *map, int fd, uint64_t first,
-                            uint64_t end);
+/* L3: punches what is COPIED of [first, end), which has been released
+ * (map_settle_release), out of the scratch.  0, or -1 and errno. */
+extern int scratch_punch_released (const struct bmfile *map, int fd,
+                                   uint64_t first, uint64_t end);
 
 /* Data and holes of a regular file (not only of a scratch): returns the
  * length of what starts at offset, up to count, and sets *is_hole.  A file

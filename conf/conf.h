@@ -35,6 +35,8 @@ enum config_trim { CONFIG_TRIM_COPY, CONFIG_TRIM_DEFER };
 
 enum config_tracking { CONFIG_TRACKING_NORMAL, CONFIG_TRACKING_DURABLE };
 
+enum config_no_yes { CONFIG_NO, CONFIG_YES };
+
 enum config_disk_kind {
   CONFIG_DISK_RAW,              /* where: absolute path */
   CONFIG_DISK_NBD,              /* where: NBD URI */
@@ -60,6 +62,11 @@ struct config_disk {
 struct config_strings {
   char **v;
   size_t nr;
+};
+
+struct config_scratch {
+  char *directory;              /* absolute; NULL: state dir */
+  enum config_no_yes durable;   /* snapshots outlast a crash of the host */
 };
 
 /* Programs to run before a guest's writes are held for a snapshot, and after
@@ -105,7 +112,7 @@ struct config_export {
   char *name;                   /* name_ok, unique, no name the daemon uses
                                  * for files of its own in run_dir */
   struct config_disk disk;
-  char *scratch;                /* directory, absolute; NULL: state dir */
+  struct config_scratch scratch;
   uint64_t scratch_limit;       /* bytes; 0: none */
   uint64_t cluster_size;        /* bytes, a power of two; 0: auto */
   enum config_cow_error on_cow_error;

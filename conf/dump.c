@@ -49,8 +49,8 @@ show_scratches (const struct config *config, FILE *out)
   size_t i;
 
   for (i = 0; i < config->nr_exports; i++)
-    if (config->exports[i].scratch)
-      show_quoted (config->exports[i].scratch, out);
+    if (config->exports[i].scratch.directory)
+      show_quoted (config->exports[i].scratch.directory, out);
 }
 
 /* Makes the id of what section_show_started has to say about the struct at base, and

@@ -26,6 +26,7 @@ static_assert (sizeof (enum config_tls) == sizeof (unsigned), "enum");
 static_assert (sizeof (enum config_cow_error) == sizeof (unsigned), "enum");
 static_assert (sizeof (enum config_trim) == sizeof (unsigned), "enum");
 static_assert (sizeof (enum config_tracking) == sizeof (unsigned), "enum");
+static_assert (sizeof (enum config_no_yes) == sizeof (unsigned), "enum");
 
 /* The map records file:PATH of the live disk and the path of the scratch,
  * DIR/EXPORT@SNAPSHOT.scratch; the state directory adds /exports/EXPORT. */
@@ -54,6 +55,7 @@ static const char *const cow_error_words[] = {
   "break-snapshot", "break-guest-write", NULL
 };
 static const char *const trim_words[] = { "copy", "defer", NULL };
+static const char *const no_yes_words[] = { "false", "true", NULL };
 static const char *const tracking_words[] = { "normal", "durable", NULL };
 
 static const struct option listen_options[] = {
@@ -153,6 +155,22 @@ const struct section section_disk = {
   disk_options, sizeof disk_options / sizeof disk_options[0]
 };
 
+static const struct option scratch_options[] = {
+  { .key = "directory", .type = &type_path, .max = SCRATCH_DIR_MAX,
+    .offset = offsetof (struct config_scratch, directory),
+    .help = "Directory for the scratch files of snapshots, as if it stood "
+            "alone." },
+  { .key = "durable", .type = &type_word, .words = no_yes_words,
+    .preset = "false", .offset = offsetof (struct config_scratch, durable),
+    .help = "Whether snapshots outlast a crash of the host or a power cut "
+            "(true), or are discarded then." },
+};
+
+const struct section section_scratch = {
+  "a scratch", "exports[].scratch", sizeof (struct config_scratch),
+  scratch_options, sizeof scratch_options / sizeof scratch_options[0]
+};
+
 static const struct option hooks_options[] = {
   { .key = "before-freeze", .type = &type_command, .max = ARGUMENTS_MAX,
     .offset = offsetof (struct config_hooks, before_freeze),
@@ -186,7 +204,8 @@ static const struct option export_options[] = {
     .section = &section_disk, .max = DISK_PATH_MAX,
     .help = "The live disk: path of a raw file or block device, NBD URI of "
             "any server, or a mapping with plugin or qcow2." },
-  { .key = "scratch", .type = &type_path, .max = SCRATCH_DIR_MAX,
+  { .key = "scratch", .type = &type_scratch, .max = SCRATCH_DIR_MAX,
+    .section = &section_scratch,
     .offset = offsetof (struct config_export, scratch),
     .help = "Directory for the scratch files of snapshots.  They are in the "
             "state directory if this is left out." },

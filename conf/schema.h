@@ -79,6 +79,8 @@ extern const struct option_type type_path, type_name, type_text, type_number,
 /* listen.c, disk.c */
 extern const struct option_type type_tcp, type_cidr, type_disk,
   type_plugin_options;
+/* scratch_option.c */
+extern const struct option_type type_scratch;
 /* groups.c */
 extern const struct option_type type_names, type_command, type_hooks;
 /* section.c */
@@ -87,7 +89,7 @@ extern const struct option_type type_section, type_list;
 /* schema.c */
 extern const struct section section_config, section_backup, section_listen,
   section_allow, section_export, section_export_allow, section_disk,
-  section_hooks, section_group;
+  section_scratch, section_hooks, section_group;
 
 /* What a disk given as a mapping is read into. */
 struct disk_parameters {

@@ -9,7 +9,8 @@
  * began; writing goes on meanwhile.  Only when the target has answered, on the
  * connection on which all of it was written, are
  *
- *   1. the bits in the copy bitmap cleared,
+ *   1. the bits in the copy bitmap cleared (and that flushed, if the snapshot
+ *      is to outlast a crash of the host),
  *   2. the clusters released in the map (no guest write copies them any more),
  *   3. and their old content punched out of the scratch.
  *
@@ -60,8 +61,8 @@ released (struct io *io)
 
 /* The clusters of the map that lie wholly in the range: the copy bitmap may
  * have smaller ones.  The last one of the disk may be short. */
-static int
-release_range (struct job *job, const struct range *r)
+static struct cluster_range
+released_range (const struct job *job, const struct range *r)
 {
   const struct ledger *l = &job->ledger;
   const struct bmfile *map = &job->map->map;
@@ -74,19 +75,43 @@ release_range (struct job *job, const struct range *r)
   if (r->end < l->nr_clusters && c.first < c.end
       && map_offset (map, c.end) > ledger_offset (l, r->end))
     c.end--;
-  return c.first < c.end ? mapfile_release (job->map, c.first, c.end) : 0;
+  return c;
+}
+
+/* After a crash of the host, a cluster that is released must not be wanted: it
+ * could not be read any more. */
+static int
+settle_delivered (const struct job *job)
+{
+  const struct bmfile *copy = &job->ledger.copy;
+
+  return copy->fixed && map_is_durable (&job->map->map)
+    && !BROKEN (DELIVERED_NOT_FLUSHED) ? bmfile_sync (copy) : 0;
 }
 
 static int
 run_release (struct io *io)
 {
   struct job *job = io->owner;
+  const struct range_list *l = &job->flush.releasing;
+  struct cluster_range c;
   size_t i;
   int r = 0;
 
-  for (i = 0; i < job->flush.releasing.nr; i++)
-    if (release_range (job, &job->flush.releasing.list[i]) == -1)
+  if (settle_delivered (job) == -1)
+    return -1;
+  FAILPOINT ("L2");
+  for (i = 0; i < l->nr; i++) {
+    c = released_range (job, &l->list[i]);
+    map_release (&job->map->map, c.first, c.end);
+  }
+  if (map_settle_release (&job->map->map) == -1)
+    return -1;
+  for (i = 0; i < l->nr; i++) {
+    c = released_range (job, &l->list[i]);
+    if (c.first < c.end && mapfile_punch (job->map, c.first, c.end) == -1)
       r = -1;
+  }
   return r;
 }
 

@@ -51,7 +51,7 @@ mapfile_close (struct mapfile *m)
 }
 
 int
-mapfile_release (struct mapfile *m, uint64_t first, uint64_t end)
+mapfile_punch (struct mapfile *m, uint64_t first, uint64_t end)
 {
-  return scratch_release (&m->map, m->scratch, first, end);
+  return scratch_punch_released (&m->map, m->scratch, first, end);
 }

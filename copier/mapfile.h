@@ -26,10 +26,9 @@ extern int mapfile_open (struct mapfile *m, const char *path, bool writable,
 
 extern void mapfile_close (struct mapfile *m);
 
-/* Releases clusters [first, end), which the target has flushed (that is L1 of
- * map.h): sets released (L2), then punches what the scratch has of them (L3)
- * and takes it off the map's count of scratch bytes.  Blocks.  0, or -1 and
- * errno if punching failed; the clusters are released all the same. */
-extern int mapfile_release (struct mapfile *m, uint64_t first, uint64_t end);
+/* Punches what the scratch has of clusters [first, end) (L3 of map.h), which
+ * have been released, and takes it off the map's count of scratch bytes.
+ * Blocks.  0, or -1 and errno; the clusters are released all the same. */
+extern int mapfile_punch (struct mapfile *m, uint64_t first, uint64_t end);
 
 #endif /* NBDFLEECE_MAPFILE_H */

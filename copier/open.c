@@ -307,6 +307,17 @@ identify_target (const struct copier *c, struct target_id *id)
   return 0;
 }
 
+/* The numbers of file systems are the host's run's. */
+static bool
+is_of_device (const struct bmfile *copy, const struct target_id *id)
+{
+  uint64_t dev = copy->live->scratch_dev;
+
+  return id->dev == dev
+    || (dev != NBD_TARGET && id->dev != NBD_TARGET && id->ino != 0
+        && bmfile_has_crashed (copy));
+}
+
 static int
 check_target (const struct copier *c, struct message *why)
 {
@@ -317,7 +328,7 @@ check_target (const struct copier *c, struct message *why)
   if (!live || l->delivered == 0
       || (live->scratch_dev == 0 && live->scratch_ino == 0))
     return 0;
-  if (identify_target (c, &id) == 0 && id.dev == live->scratch_dev
+  if (identify_target (c, &id) == 0 && is_of_device (&l->copy, &id)
       && (id.ino == live->scratch_ino
           || (id.dev == NBD_TARGET && !c->job.target)))
     return 0;

@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "control.h"
+#include "durable.h"
 #include "fleece.h"
 #include "snapshot.h"
 #include "wire.h"
@@ -76,6 +77,17 @@ report_losses (struct control *c)
                     s->map.fixed->export_name, s->map.fixed->name);
     }
   }
+}
+
+static void
+report_durable (struct control *c)
+{
+  struct snapset *set = atomic_load (&c->f->set);
+  unsigned i;
+
+  for (i = 0; i < set->nr; i++)
+    if (set->snapshots[i]->durable)
+      durable_report (set->snapshots[i]->durable);
 }
 
 static void
@@ -326,6 +338,7 @@ control_thread (void *opaque)
   int i;
 
   while (!atomic_load (&c->stop)) {
+    report_durable (c);
     p[POLL_EVENT] = (struct pollfd) { .fd = c->event, .events = POLLIN };
     p[POLL_LISTENER] = (struct pollfd) { .fd = c->listener, .events = POLLIN };
     for (i = 0; i < CLIENTS_MAX; i++)
@@ -348,8 +361,8 @@ listen_at (const char *where)
   return fcntl (fd, F_SETFD, FD_CLOEXEC) == -1 ? -1 : fd;
 }
 
-struct control *
-control_new (struct fleece *f)
+int
+control_start (struct fleece *f)
 {
   struct control *c = calloc (1, sizeof *c);
   int i;
@@ -369,8 +382,10 @@ control_new (struct fleece *f)
     if (c->listener == -1)
       goto close_event;
   }
+  f->control = c;
   if (pthread_create (&c->thread, NULL, control_thread, c) == 0)
-    return c;
+    return 0;
+  f->control = NULL;
   if (c->listener != -1)
     close (c->listener);
  close_event:
@@ -380,7 +395,7 @@ control_new (struct fleece *f)
  failed:
   nbdkit_error ("control socket %s: %m",
                 f->options.control ? f->options.control : "");
-  return NULL;
+  return -1;
 }
 
 void

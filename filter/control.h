@@ -9,9 +9,9 @@
 struct fleece;
 struct control;
 
-/* Listens on options.control, if there is one, and starts the thread.  NULL,
- * with the error logged. */
-extern struct control *control_new (struct fleece *f);
+/* Listens on options.control, if there is one, and starts the thread, which
+ * finds itself in f->control.  0; or -1, with the error logged. */
+extern int control_start (struct fleece *f);
 
 /* Ends the thread and opens the gate if a client held it. */
 extern void control_free (struct control *c);

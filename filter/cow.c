@@ -44,6 +44,7 @@
 #include "broken.h"
 #include "control.h"
 #include "cow.h"
+#include "durable.h"
 #include "map.h"
 #include "scratch.h"
 #include "timed.h"
@@ -54,6 +55,7 @@
 struct copy {
   struct fleece *f;
   struct snapshot *s;
+  struct durable *durable;      /* of s; NULL: nothing to be flushed */
   nbdkit_next *next;
   char *buf;                    /* BUFFER_SIZE bytes, this request's */
 };
@@ -88,7 +90,8 @@ give_buffer (struct fleece *f, char *buf)
 }
 
 /* W5: who released the clusters while they were being copied found nothing to
- * punch yet.  Partner: L2 before L3 in whoever releases. */
+ * punch yet.  Partner: L2 before L3 in whoever releases.  The release may not
+ * be on disk yet (K7). */
 static void
 punch_released (const struct copy *c, uint64_t first, uint64_t end)
 {
@@ -101,7 +104,7 @@ punch_released (const struct copy *c, uint64_t first, uint64_t end)
   for (at = first; at < end; at = stop) {
     at = bm_next_set (map->bits[MAP_RELEASED_BITS], at, end);
     stop = bm_next_clear (map->bits[MAP_RELEASED_BITS], at, end);
-    if (at == end)
+    if (at == end || (c->durable && durable_flush_map (c->durable) == -1))
       break;
     freed = scratch_punch (c->s->scratch, map_offset (map, at),
                            map_length (map, at, stop));
@@ -177,6 +180,18 @@ write_scratch (const struct copy *c, const char *buf,
   return r;
 }
 
+/* The same, and K1: on disk if need be. */
+static int
+write_for_good (const struct copy *c, const char *buf,
+                uint64_t offset, uint64_t count)
+{
+  unsigned mark = c->durable ? durable_mark (c->durable) : 0;
+
+  if (write_scratch (c, buf, offset, count) == -1)
+    return -1;
+  return c->durable ? durable_flush_scratch (c->durable, mark) : 0;
+}
+
 /* Keeps the data run [first, end), whose content is at buf; cluster by
  * cluster if it does not go in one. */
 static int
@@ -188,8 +203,8 @@ keep_data (const struct copy *c, const char *buf, uint64_t first, uint64_t end)
 
   if (BROKEN (MARK_BEFORE_COPY))
     mark_copied (c, first, end, false);
-  if (write_scratch (c, buf, map_offset (map, first),
-                     map_length (map, first, end)) == 0) {
+  if (write_for_good (c, buf, map_offset (map, first),
+                      map_length (map, first, end)) == 0) {
     mark_copied (c, first, end, false);
     return 0;
   }
@@ -213,27 +228,74 @@ guess (const struct copy *c, bool ask)
     atomic_store_explicit (now, ask, memory_order_relaxed);
 }
 
+/* The end of the run of clusters from first on that are all zero, or none of
+ * them; the content is at buf. */
+static uint64_t
+zero_run (const struct bmfile *map, const char *buf, uint64_t first,
+          uint64_t end, bool *zero)
+{
+  uint64_t base = map_offset (map, first), at;
+
+  *zero = is_zero (buf, map_length (map, first, first + 1));
+  for (at = first + 1; at < end; at++)
+    if (!!is_zero (buf + (map_offset (map, at) - base),
+                   map_length (map, at, at + 1)) != *zero)
+      break;
+  return at;
+}
+
+/* All the data of [first, end) with one flush; false if they have to be kept
+ * one by one. */
+static bool
+write_together (const struct copy *c, const char *buf, uint64_t first,
+                uint64_t end)
+{
+  const struct bmfile *map = &c->s->map;
+  unsigned mark = durable_mark (c->durable);
+  uint64_t written = 0, at;
+  int r = 0;
+  bool zero;
+
+  if (BROKEN (MARK_BEFORE_COPY))
+    mark_copied (c, first, end, false);
+  for (; r == 0 && first < end; first = at) {
+    uint64_t length;
+
+    at = zero_run (map, buf, first, end, &zero);
+    length = map_length (map, first, at);
+    if (!zero)
+      r = write_scratch (c, buf, map_offset (map, first), length);
+    if (!zero && r == 0)
+      written += length;
+    buf += length;
+  }
+  if (r == 0 && written > 0)
+    r = durable_flush_scratch (c->durable, mark);
+  if (r == -1)
+    map_scratch_freed (map, written);
+  return r == 0;
+}
+
 /* Keeps [first, end), whose content is at buf: zero clusters as a bit. */
 static int
 keep (const struct copy *c, const char *buf, uint64_t first, uint64_t end)
 {
   const struct bmfile *map = &c->s->map;
-  uint64_t base = map_offset (map, first), at;
+  bool written = c->durable && write_together (c, buf, first, end), zero;
+  uint64_t at;
 
   for (; first < end; first = at) {
-    const char *from = buf + (map_offset (map, first) - base);
-    bool zero = is_zero (from, map_length (map, first, first + 1));
+    uint64_t length;
 
-    for (at = first + 1; at < end; at++)
-      if (!!is_zero (buf + (map_offset (map, at) - base),
-                     map_length (map, at, at + 1)) != zero)
-        break;
-    if (zero && map_length (map, first, at) >= EXTENTS_MIN)
+    at = zero_run (map, buf, first, end, &zero);
+    length = map_length (map, first, at);
+    if (zero && length >= EXTENTS_MIN)
       guess (c, true);
-    if (zero)
-      mark_copied (c, first, at, true);
-    else if (keep_data (c, from, first, at) == -1)
+    if (zero || written)
+      mark_copied (c, first, at, zero);
+    else if (keep_data (c, buf, first, at) == -1)
       return -1;
+    buf += length;
   }
   return 0;
 }
@@ -352,10 +414,10 @@ copy_range (struct copy *c, struct cluster_range range)
 
   if (step == 0)
     step = 1;
-  if (!c->buf)
-    c->buf = take_buffer (c->f);
   for (at = range.first; at < range.end; at = end) {
     at = map_next_live (&c->s->map, at, range.end);
+    if (at < range.end && !c->buf)
+      c->buf = take_buffer (c->f);
     end = range.end - at < step ? range.end : at + step;
     if (at < end && copy_piece (c, at, end) == -1)
       return -1;
@@ -391,6 +453,18 @@ mark_dirty (struct bmfile *tracking, uint64_t offset, uint64_t count)
   FAILPOINT ("T1+");
 }
 
+/* The fast path, for one snapshot: what is left of the range to look after, an
+ * empty one if nothing is. */
+static struct cluster_range
+what_is_left (const struct copy *c, struct cluster_range range)
+{
+  if (!c->durable)
+    range.first = map_next_live (&c->s->map, range.first, range.end);
+  else if (durable_is_settled (c->durable, range.first, range.end))
+    range.first = range.end;
+  return range;
+}
+
 int
 cow_before_write (struct fleece *f, const struct snapset *set,
                   nbdkit_next *next, uint64_t offset, uint64_t count, int *err)
@@ -401,16 +475,19 @@ cow_before_write (struct fleece *f, const struct snapset *set,
   int r = 0;
 
   for (i = 0; r == 0 && i < set->nr; i++) {
-    const struct bmfile *map = &set->snapshots[i]->map;
-    struct cluster_range range = map_clusters (map, offset, count);
+    struct cluster_range range;
 
-    range.first = map_next_live (map, range.first, range.end);
+    c.s = set->snapshots[i];
+    c.durable = c.s->durable && durable_holds (c.s->durable)
+      ? c.s->durable : NULL;
+    range = what_is_left (&c, map_clusters (&c.s->map, offset, count));
     if (range.first >= range.end)
       continue;
     if (!started)
       started = now_ns ();
-    c.s = set->snapshots[i];
     r = copy_range (&c, range);
+    if (r == 0 && c.durable)
+      durable_settle (c.durable, range.first, range.end); /* K2 */
   }
   if (r == -1)
     /* Not every errno may go to an NBD client, nor leave a zero request. */

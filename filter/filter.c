@@ -204,8 +204,7 @@ fleece_after_fork (nbdkit_backend *backend)
   }
   if (f->options.defer_trim && !(f->trim = trim_new (f)))
     return -1;
-  f->control = control_new (f);
-  return f->control ? 0 : -1;
+  return control_start (f);
 }
 
 static void

@@ -5,8 +5,8 @@
 
 /* Lock order: nobody holds two locks of this filter at once, but for
  * the in-flight range of one snapshot, under which its owner reads the live
- * disk and writes the scratch (and there takes the lock of the time-out
- * queue, timed.h), and the range of the deferred trims (trim.h), which is
+ * disk and writes and flushes the scratch (and there takes the locks of
+ * durable.c and of the time-out queue, timed.h), and the range of the deferred trims (trim.h), which is
  * taken before any other and never while holding one. */
 
 #ifndef NBDFLEECE_FLEECE_H
@@ -29,6 +29,7 @@
 #define RUN_MAX (1024 * 1024)   /* bytes copied by one read and one write */
 
 struct activity;
+struct durable;
 struct timed;
 struct trim;
 struct control;
@@ -57,6 +58,8 @@ struct snapshot {
   struct bmfile map;            /* set once; contents by the rules of map.h */
   int scratch;                  /* set once */
   struct inflight inflight;     /* the lock of W1 to W3 */
+  struct durable *durable;      /* NULL: it is not to outlast the host; set
+                                 * once */
   /* Atomic, for the control thread to report: the first errno of a copy that
    * failed, and whether that has been said. */
   _Atomic int first_error;

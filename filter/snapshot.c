@@ -26,6 +26,7 @@
 
 #include "activity.h"
 #include "broken.h"
+#include "durable.h"
 #include "map.h"
 #include "scratch.h"
 #include "snapshot.h"
@@ -47,42 +48,6 @@ copy_set (const struct fleece *f)
   if (set)
     *set = *snapset_current (f);
   return set;
-}
-
-void
-snapshot_free (struct snapshot *s)
-{
-  if (!s)
-    return;
-  if (s->scratch != -1)
-    close (s->scratch);
-  bmfile_close (&s->map);
-  inflight_destroy (&s->inflight);
-  free (s);
-}
-
-struct snapshot *
-snapshot_new (void)
-{
-  struct snapshot *s = calloc (1, sizeof *s);
-
-  if (!s)
-    return NULL;
-  s->scratch = -1;
-  if (inflight_init (&s->inflight) == -1) {
-    free (s);
-    return NULL;
-  }
-  return s;
-}
-
-void
-tracking_free (struct bmfile *tracking)
-{
-  if (!tracking)
-    return;
-  bmfile_close (tracking);
-  free (tracking);
 }
 
 struct snapshot *
@@ -112,69 +77,6 @@ snapshot_count (const struct snapshot *s, struct wire_stats *st)
   st->zero_clusters += get (&live->zero_clusters);
   st->lost_clusters += get (&live->lost_clusters);
   st->scratch_bytes += get (&live->scratch_bytes);
-}
-
-/* A file that the daemon passed must be what it is to be used for. */
-static int
-check_new (const struct fleece *f, const struct bmfile *bf)
-{
-  if (atomic_load (&bf->live->state) != BMFILE_PREPARED
-      || bf->disk_size != f->disk_size
-      || strcmp (bf->fixed->export_name, f->options.export_name) != 0) {
-    errno = EINVAL;
-    return -1;
-  }
-  return 0;
-}
-
-static int
-open_map (const struct fleece *f, int map_fd, int scratch_fd,
-          struct snapshot *s)
-{
-  const char *why;
-  struct stat st;
-
-  if (bmfile_open_fd (map_fd, true, BMFILE_MAP, &s->map, &why) == -1) {
-    nbdkit_error ("begin: map: %s", why);
-    return -1;
-  }
-  if (check_new (f, &s->map) == -1)
-    return -1;
-  if (snapshots_find (f, s->map.fixed->uuid)) {
-    errno = EEXIST;
-    return -1;
-  }
-  if (fstat (scratch_fd, &st) == -1)
-    return -1;
-  if (!S_ISREG (st.st_mode) || (uint64_t) st.st_size != f->disk_size
-      || (fcntl (scratch_fd, F_GETFL) & O_ACCMODE) != O_RDWR) {
-    errno = EINVAL;
-    return -1;
-  }
-  s->scratch = fcntl (scratch_fd, F_DUPFD_CLOEXEC, 0);
-  return s->scratch == -1 ? -1 : bmfile_record_files (&s->map, s->scratch);
-}
-
-static struct bmfile *
-open_tracking (const struct fleece *f, int fd)
-{
-  struct bmfile *tracking = calloc (1, sizeof *tracking);
-  const char *why;
-  int err;
-
-  if (!tracking)
-    return NULL;
-  if (bmfile_open_fd (fd, true, BMFILE_DIRTY, tracking, &why) == 0) {
-    if (check_new (f, tracking) == 0
-        && bmfile_record_files (tracking, -1) == 0)
-      return tracking;
-  }
-  else
-    nbdkit_error ("begin: tracking bitmap: %s", why);
-  err = errno;
-  tracking_free (tracking);
-  errno = err;
-  return NULL;
 }
 
 /* The flip: runs when no request is inside the gate.  No system call. */
@@ -406,6 +308,8 @@ begin_with (struct fleece *f, struct flip *fl, uint32_t deadline_ms,
     return -1;
   }
   bind_durably (f, fl, true);
+  if (fl->snapshot && fl->snapshot->durable)
+    durable_begin (fl->snapshot->durable); /* K4, K5 */
   if (!BROKEN (NO_GATE)) {      /* nobody was inside, nobody has it */
     free (old);
     settle_later (f, fl->old_tracking);
@@ -432,11 +336,12 @@ snapshots_begin (struct fleece *f, const struct wire_request *req,
     goto failed;
   if (with_map) {
     fl.snapshot = snapshot_new ();
-    if (!fl.snapshot || open_map (f, fds[0], fds[1], fl.snapshot) == -1)
+    if (!fl.snapshot || snapshot_open (f, fds[0], fds[1],
+                                       fl.snapshot) == -1)
       goto failed;
   }
   if (with_tracking) {
-    fl.new_tracking = open_tracking (f, fds[2 * with_map]);
+    fl.new_tracking = tracking_open (f, fds[2 * with_map]);
     if (!fl.new_tracking)
       goto failed;
   }
@@ -478,15 +383,17 @@ snapshots_end (struct fleece *f, const uint8_t uuid[16])
     errno = ENOENT;
     return -1;
   }
+  FAILPOINT ("E1");
+  if (!BROKEN (END_LATE))
+    atomic_store (&s->map.live->state, BMFILE_ENDED); /* E1 */
+  if (s->durable && durable_flush_header (s->durable) == -1)
+    return -1;                  /* K6; it goes on being copied for */
   set = copy_set (f);
   if (!set)
     return -1;
   for (i = 0; set->snapshots[i] != s; i++)
     ;
   set->snapshots[i] = set->snapshots[--set->nr];
-  FAILPOINT ("E1");
-  if (!BROKEN (END_LATE))
-    atomic_store (&s->map.live->state, BMFILE_ENDED); /* E1 */
   FAILPOINT ("E2");
   unused = replace_set (f, set); /* E2 */
   FAILPOINT ("E2+");

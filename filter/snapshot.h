@@ -52,7 +52,8 @@ extern void snapshots_resized (struct fleece *f, uint64_t before,
 /* A clean stop: flushes everything and marks it clean. */
 extern void snapshots_unload (struct fleece *f);
 
-/* For the two files that share this header, snapshot.c and take_up.c: */
+/* For the files that share this header, snapshot.c, snapshot_files.c and
+ * take_up.c: */
 
 extern struct snapset *snapset_current (const struct fleece *f);
 
@@ -60,6 +61,15 @@ extern struct snapset *snapset_current (const struct fleece *f);
 extern struct snapshot *snapshot_new (void);
 extern void snapshot_free (struct snapshot *s);
 extern void tracking_free (struct bmfile *tracking);
+
+/* The files that the daemon has passed, which stay its own.  0, or -1 and
+ * errno; a bitmap, or NULL and errno. */
+extern int snapshot_open (struct fleece *f, int map_fd, int scratch_fd,
+                          struct snapshot *s);
+extern struct bmfile *tracking_open (const struct fleece *f, int fd);
+
+/* What a map with BMFILE_DURABLE needs besides.  0, or -1 and errno. */
+extern int snapshot_make_durable (struct fleece *f, struct snapshot *s);
 
 /* ACTIVE becomes FROZEN; INCONSISTENT stays what it is. */
 extern void tracking_freeze (struct bmfile *tracking);

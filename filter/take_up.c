@@ -29,6 +29,7 @@
 #include "activity.h"
 #include "actlog.h"
 #include "broken.h"
+#include "durable.h"
 #include "map.h"
 #include "scratch.h"
 #include "snapshot.h"
@@ -115,12 +116,62 @@ refuse_file (const char *path, enum bmfile_state state, const char *why)
   return r;
 }
 
+/* Flushes what the process before has left, so that nothing has to be asked
+ * about it any more.  If that process had not come to say that the snapshot
+ * outlasts the host (K5), this one does. */
+static int
+resume_durable (struct fleece *f, struct snapshot *s)
+{
+  if (!map_is_durable (&s->map)
+      || (atomic_load (&s->map.live->flags) & BMFILE_GIVEN_UP))
+    return 0;
+  if (snapshot_make_durable (f, s) == -1 || durable_resume (s->durable) == -1)
+    return -1;
+  if (!(atomic_load (&s->map.live->flags) & BMFILE_OUTLASTS))
+    durable_begin (s->durable);
+  return 0;
+}
+
+/* After a crash of the host: what is on disk is whole.  Counters, for people,
+ * may not be. */
+static bool
+has_outlasted (struct bmfile *map)
+{
+  struct bmfile_live *live = map->live;
+
+  if (!bmfile_has_crashed (map)
+      || (atomic_load (&live->flags) & (BMFILE_OUTLASTS | BMFILE_GIVEN_UP))
+      != BMFILE_OUTLASTS)
+    return false;
+  atomic_store (&live->copied_clusters,
+                bm_count (map->bits[MAP_COPIED_BITS], 0, map->nr_clusters));
+  atomic_store (&live->lost_clusters,
+                bm_count (map->bits[MAP_LOST_BITS], 0, map->nr_clusters));
+  nbdkit_error ("%s@%s: the host stopped without closing it: its scratch is "
+                "durable, and the snapshot goes on",
+                map->fixed->export_name, map->fixed->name);
+  return true;
+}
+
+/* Whoever set it to ENDED may have been killed before that was on disk (K6), and
+ * from here on nobody copies for it. */
+static int
+leave_ended (const struct bmfile *map)
+{
+  if (!map_is_durable (map) || bmfile_sync_header (map) == 0)
+    return 0;
+  nbdkit_error ("%s@%s has ended, which cannot be flushed: %m",
+                map->fixed->export_name, map->fixed->name);
+  return -1;
+}
+
 /* 1 if path was taken up, 0 if not (and need not be), -1 on error. */
 static int
 take_up_map (struct fleece *f, struct snapset *set, const char *path)
 {
   struct snapshot *s = snapshot_new ();
   const char *why = "no memory";
+  int r = 0;
 
   if (!s)
     return -1;
@@ -129,21 +180,23 @@ take_up_map (struct fleece *f, struct snapset *set, const char *path)
     return refuse_file (path, BMFILE_ENDED, why);
   }
   if (!map_is_active (&s->map))
-    ;
-  else if (claim (f, &s->map, false, &why) == -1)
+    r = leave_ended (&s->map);
+  else if (claim (f, &s->map, has_outlasted (&s->map), &why) == -1)
     distrust (&s->map, BMFILE_ENDED, why);
   else if ((s->scratch = scratch_open (&s->map, true, true)) == -1
            || bmfile_record_files (&s->map, s->scratch) == -1)
     distrust (&s->map, BMFILE_ENDED, "its scratch is gone or another file");
   else if (set->nr == SNAPSHOTS_MAX)
     distrust (&s->map, BMFILE_ENDED, "too many snapshots");
+  else if (resume_durable (f, s) == -1)
+    distrust (&s->map, BMFILE_ENDED, "it cannot be flushed");
   else {
     recount_scratch (s);
     set->snapshots[set->nr++] = s;
     return 1;
   }
   snapshot_free (s);
-  return 0;
+  return r;
 }
 
 /* A frozen bitmap that cannot be flushed must not be recovered from a log that
@@ -352,7 +405,7 @@ snapshots_load (struct fleece *f)
   }
   atomic_store (&f->set, set);
   if (r == -1) {
-    nbdkit_error ("no memory");
+    nbdkit_error ("the files of snapshots and checkpoints cannot be taken up");
     bmfile_close (&log);
   }
   else

@@ -1,8 +1,8 @@
 /* SPDX-FileCopyrightText: The nbdfleece authors
  * SPDX-License-Identifier: BSD-3-Clause */
 
-/* A small pool of threads that write to the scratch while others watch the
- * clock. */
+/* A small pool of threads that write to the scratch, and flush, while others
+ * watch the clock. */
 
 /* A system call that hangs cannot be taken back, so with a time-out the write
  * is another thread's, with a copy of the data and a duplicate of the
@@ -40,7 +40,7 @@ enum write_state { QUEUED, WRITING, DONE, ABANDONED };
 struct timed_write {
   /* Set once. */
   int fd;                       /* a duplicate, closed with the write */
-  void *buf;
+  void *buf;                    /* NULL: a flush */
   uint64_t count, offset;
   /* Under timed.lock. */
   enum write_state state;
@@ -80,7 +80,8 @@ write_one (struct timed *t, struct timed_write *w)
   }
   w->state = WRITING;
   pthread_mutex_unlock (&t->lock);
-  error = full_pwrite (w->fd, w->buf, w->count, w->offset) == -1 ? errno : 0;
+  error = (w->buf ? full_pwrite (w->fd, w->buf, w->count, w->offset)
+           : fdatasync (w->fd)) == -1 ? errno : 0;
   pthread_mutex_lock (&t->lock);
   if (w->state == ABANDONED) {
     t->hanging--;
@@ -181,12 +182,13 @@ new_write (int fd, const void *buf, uint64_t count, uint64_t offset)
   w->count = count;
   w->offset = offset;
   w->fd = fcntl (fd, F_DUPFD_CLOEXEC, 0);
-  w->buf = malloc (count);
-  if (w->fd == -1 || !w->buf) {
+  w->buf = buf ? malloc (count) : NULL;
+  if (w->fd == -1 || (buf && !w->buf)) {
     free_write (w);
     return NULL;
   }
-  memcpy (w->buf, buf, count);
+  if (buf)
+    memcpy (w->buf, buf, count);
   return w;
 }
 
@@ -212,11 +214,9 @@ await (struct timed *t, struct timed_write *w)
   return error;
 }
 
-int
-timed_pwrite (struct timed *t, int fd, const void *buf,
-              uint64_t count, uint64_t offset)
+static int
+carry_out (struct timed *t, struct timed_write *w)
 {
-  struct timed_write *w = new_write (fd, buf, count, offset);
   int error;
 
   if (!w)
@@ -235,4 +235,17 @@ timed_pwrite (struct timed *t, int fd, const void *buf,
   pthread_mutex_unlock (&t->lock);
   errno = error;
   return error ? -1 : 0;
+}
+
+int
+timed_pwrite (struct timed *t, int fd, const void *buf,
+              uint64_t count, uint64_t offset)
+{
+  return carry_out (t, new_write (fd, buf, count, offset));
+}
+
+int
+timed_fdatasync (struct timed *t, int fd)
+{
+  return carry_out (t, new_write (fd, NULL, 0, 0));
 }

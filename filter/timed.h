@@ -24,4 +24,7 @@ extern void timed_free (struct timed *t);
 extern int timed_pwrite (struct timed *t, int fd, const void *buf,
                          uint64_t count, uint64_t offset);
 
+/* Like fdatasync, in the same way. */
+extern int timed_fdatasync (struct timed *t, int fd);
+
 #endif /* NBDFLEECE_TIMED_H */

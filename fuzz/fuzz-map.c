@@ -269,8 +269,11 @@ check_map (struct bmfile *map)
   reader_pread (&r, buf, count, map->disk_size - count);
   if (reader_pread (&r, buf, 1, map->disk_size) == 0)
     abort ();
-  if (map->writable && scratch_release (map, world.scratch, 0,
-                                        map->nr_clusters) == 0
+  if (!map->writable)
+    return;
+  map_release (map, 0, map->nr_clusters);
+  if (map_settle_release (map) == 0
+      && scratch_punch_released (map, world.scratch, 0, map->nr_clusters) == 0
       && map_next_live (map, 0, map->nr_clusters) != map->nr_clusters)
     abort ();
 }

@@ -36,6 +36,7 @@ def conf():
         "groups": one + "groups:\n- {name: g, exports: [vda]}\n",
         "listen": "backup:\n  listen:\n  - {tcp: '[::1]:1', tls: require, "
                   "tls-certificates: /c}\n  - tcp: localhost:2\n" + one,
+        "scratch": one + "  scratch: {directory: /s, durable: true}\n",
         "dirs": "state-dir: /s\nrun-dir: /r\n" + one,
         "twice": one + one,
         "unknown": "state-dri: /s\n" + one,

@@ -102,8 +102,9 @@ note_scratches (struct backup *b)
 
   strings_free (&b->scratches);
   for (i = 0; i < config->nr_exports; i++)
-    if (config->exports[i].scratch)
-      strings_add (&b->scratches, "%s", config->exports[i].scratch);
+    if (config->exports[i].scratch.directory)
+      strings_add (&b->scratches, "%s",
+                   config->exports[i].scratch.directory);
 }
 
 /* Clients may release clusters: bits of the map, data in the scratch. */
@@ -455,7 +456,7 @@ needs_more_rights (const struct backup *b)
   size_t i, j;
 
   for (i = 0; i < config->nr_exports; i++) {
-    const char *dir = config->exports[i].scratch;
+    const char *dir = config->exports[i].scratch.directory;
 
     for (j = 0; dir && j < b->scratches.nr
            && strcmp (b->scratches.v[j], dir) != 0; j++)

@@ -348,7 +348,8 @@ set_conf (struct export *ex, const struct config_export *conf)
 
   ex->conf = conf;
   free (ex->scratch_dir);
-  ex->scratch_dir = xstrdup (conf && conf->scratch ? conf->scratch : ex->dir);
+  ex->scratch_dir = xstrdup (conf && conf->scratch.directory
+                             ? conf->scratch.directory : ex->dir);
   if (!conf)
     return;
   config_export_id (ex->daemon->config, conf, id);

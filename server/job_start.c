@@ -28,6 +28,7 @@
 #include "dirty.h"
 #include "export.h"
 #include "job.h"
+#include "unfinished.h"
 #include "work.h"
 
 /* One job's bitmap, in the making on a thread. */
@@ -36,6 +37,7 @@ struct marking {
   struct job *job;
   struct bmfile bitmap;
   struct chain chain;           /* empty: everything is to be delivered */
+  bool durable;                 /* it has to outlast a crash of the host */
   int error;                    /* of mark, or 0 */
 };
 
@@ -56,7 +58,7 @@ static void
 remove_record (struct starting *st)
 {
   if (st->record)
-    remove_file (st->record);
+    unfinished_remove (st->record);
   free (st->record);
   st->record = NULL;
 }
@@ -166,6 +168,9 @@ mark (void *opaque)
                          bitmap->cluster_bits) == -1)
     m->error = errno;
   atomic_store (&bitmap->live->state, BMFILE_ACTIVE);
+  /* Without its bits it would say that everything has been delivered. */
+  if (m->durable && bmfile_sync (bitmap) == -1)
+    m->error = errno;
 }
 
 static void
@@ -219,8 +224,10 @@ make_bitmap (struct marking *m)
     .kind = BMFILE_COPY, .disk_size = map->disk_size,
     .cluster_size = UINT64_C (1) << map->cluster_bits,
     .export_name = job->export_name, .name = job->snapshot_name,
+    .durable = map_is_durable (map),
   };
 
+  m->durable = params.durable;
   remove_file (job->bitmap_path);
   if (bmfile_create (job->bitmap_path, &params, &m->bitmap) == 0)
     return 0;

@@ -34,23 +34,50 @@ struct limiting {
   struct failure failure;       /* code is NULL as long as all is well */
 };
 
+/* L2 of map.h, for what is not in the scope; and L3. */
+static void
+release_others (const struct bmfile *map, const bm_word *scope)
+{
+  uint64_t first, end;
+
+  for (end = 0; end < map->nr_clusters;) {
+    first = bm_next_clear (scope, end, map->nr_clusters);
+    end = bm_next_set (scope, first, map->nr_clusters);
+    map_release (map, first, end);
+  }
+}
+
+static int
+punch_others (const struct bmfile *map, const bm_word *scope, int scratch)
+{
+  uint64_t first, end;
+  int r = 0;
+
+  for (end = 0; r == 0 && end < map->nr_clusters;) {
+    first = bm_next_clear (scope, end, map->nr_clusters);
+    end = bm_next_set (scope, first, map->nr_clusters);
+    if (first < end)
+      r = scratch_punch_released (map, scratch, first, end);
+  }
+  return r;
+}
+
 static void
 limit (void *opaque)
 {
   struct limiting *l = opaque;
   const struct bmfile *map = &l->map;
   bm_word *scope = calloc (1, bm_bytes (map->nr_clusters));
-  uint64_t first, end;
   int r = scope ? 0 : -1;
 
   if (scope)
     r = chain_add_to (&l->chain, scope, map->cluster_bits);
-  for (end = 0; r == 0 && end < map->nr_clusters;) {
-    first = bm_next_clear (scope, end, map->nr_clusters);
-    end = bm_next_set (scope, first, map->nr_clusters);
-    if (first < end)
-      r = scratch_release (map, l->scratch, first, end);
-  }
+  if (r == 0)
+    release_others (map, scope);
+  if (r == 0)
+    r = map_settle_release (map);
+  if (r == 0)
+    r = punch_others (map, scope, l->scratch);
   if (r == -1)
     failure_set (&l->failure, "failed", "snapshot %s: %s", map->fixed->name,
                  strerror (errno));

@@ -310,14 +310,14 @@ check_user (const struct config *config, const struct config_export *ex,
   if (err)
     return user_wrong (failure, config, ex, "disk", path, "may not read and "
                        "write it", err);
-  if (!ex->scratch)
+  if (!ex->scratch.directory)
     return 0;
-  err = user_try_access (user, ex->scratch, X_OK);
+  err = user_try_access (user, ex->scratch.directory, X_OK);
   if (err)
-    return user_wrong (failure, config, ex, "scratch", ex->scratch,
+    return user_wrong (failure, config, ex, "scratch", ex->scratch.directory,
                        "may not pass through it", err);
-  if (user_try_access (user, ex->scratch, W_OK) == 0)
-    return user_wrong (failure, config, ex, "scratch", ex->scratch, "may make "
+  if (user_try_access (user, ex->scratch.directory, W_OK) == 0)
+    return user_wrong (failure, config, ex, "scratch", ex->scratch.directory, "may make "
                        "files there, and must not: they are given files that "
                        "the daemon makes", 0);
   return 0;
@@ -346,9 +346,9 @@ check_export (const struct config *config, size_t n,
                  ex->name, path, config->exports[i].name);
     return -1;
   }
-  why = ex->scratch ? check_directory (ex->scratch) : NULL;
+  why = ex->scratch.directory ? check_directory (ex->scratch.directory) : NULL;
   if (why) {
-    wrong (failure, config, ex, "scratch", ex->scratch, why);
+    wrong (failure, config, ex, "scratch", ex->scratch.directory, why);
     return -1;
   }
   return 0;

@@ -143,6 +143,30 @@ make_map (struct snapshot *s, const char *since, struct failure *failure)
   return fd;
 }
 
+/* K3 of filter/durable.c: files and names. */
+static int
+flush_files (const struct snapshot *s, const int fds[2])
+{
+  return fsync (fds[0]) == -1 || fsync (fds[1]) == -1
+    || bmfile_sync_directory (s->map_path) == -1
+    || bmfile_sync_directory (s->scratch_path) == -1 ? -1 : 0;
+}
+
+/* The files are the user's from here on. */
+static int
+hand_over (struct snapshot *s, bool release, const int fds[2])
+{
+  const struct export *ex = s->export;
+  bool durable = ex->conf && ex->conf->scratch.durable == CONFIG_YES;
+
+  s->map.owner = owner_uid (ex->daemon);
+  atomic_store (&s->map.live->flags, (release ? BMFILE_CLIENTS_RELEASE : 0)
+                | (durable ? BMFILE_DURABLE : 0));
+  return owner_give_fd (ex->daemon, fds[0]) == -1
+    || owner_give_fd (ex->daemon, fds[1]) == -1
+    || (durable && flush_files (s, fds) == -1) ? -1 : 0;
+}
+
 int
 snapshot_make_files (struct snapshot *s, const char *since, bool release,
                      int fds[2], struct failure *failure)
@@ -155,18 +179,13 @@ snapshot_make_files (struct snapshot *s, const char *since, bool release,
   if (fds[1] == -1)
     return cannot_make (s->scratch_path, failure);
   fds[0] = make_map (s, since, failure);
-  if (fds[0] != -1
-      && (owner_give_fd (ex->daemon, fds[0]) == -1
-          || owner_give_fd (ex->daemon, fds[1]) == -1)) {
+  if (fds[0] != -1) {
+    if (hand_over (s, release, fds) == 0)
+      return 0;
     cannot_make (s->map_path, failure);
     remove_file (s->map_path);
     close (fds[0]);
     fds[0] = -1;
-  }
-  if (fds[0] != -1) {
-    s->map.owner = owner_uid (ex->daemon);
-    atomic_store (&s->map.live->flags, release ? BMFILE_CLIENTS_RELEASE : 0);
-    return 0;
   }
   remove_file (s->scratch_path);
   close (fds[1]);
@@ -234,6 +253,15 @@ put_aside (struct snapshot *s, const char *why)
   free (bad);
 }
 
+/* E1, where there is no filter to do it; and K6: what outlasts a crash of the
+ * host must not be found ACTIVE after it. */
+static int
+end_map (struct snapshot *s)
+{
+  atomic_store (&s->map.live->state, BMFILE_ENDED);
+  return map_is_durable (&s->map) ? bmfile_sync_header (&s->map) : 0;
+}
+
 /* A begin that is still under way in the filter shall not come true after
  * its snapshot was found not to exist: it flips only what is PREPARED. */
 static void
@@ -279,6 +307,11 @@ load_map (struct export *ex, const char *name, bool beside)
   if (map_is_active (&s->map)) {
     s->state = SNAPSHOT_ACTIVE;
     log_info (log, "%s: found snapshot %s", ex->name, name);
+    return;
+  }
+  if (end_map (s) == -1) {      /* so that no filter lets it go */
+    log_error (log, "%s: %s: %m", ex->name, s->map_path);
+    snapshot_free (s);
     return;
   }
   bmfile_reason (&s->map, reason);
@@ -445,9 +478,11 @@ attempt_end (struct snapshot *s)
     }
   }
   else if (ex->nbdkit.process.pidfd == -1) {
-    atomic_store (&s->map.live->state, BMFILE_ENDED);
-    has_gone (s);
-    return;
+    if (end_map (s) == 0) {
+      has_gone (s);
+      return;
+    }
+    log_debug (&ex->daemon->log, "%s: %m", s->map_path);
   }
   try_again (s);
 }
@@ -494,7 +529,8 @@ snapshot_drop (struct snapshot *s, const char *why)
 {
   log_warning (&s->export->daemon->log, "%s: snapshot %s ends: %s",
                s->export->name, s->name, why);
-  atomic_store (&s->map.live->state, BMFILE_ENDED);
+  if (end_map (s) == -1)
+    log_error (&s->export->daemon->log, "%s: %m", s->map_path);
   snapshot_remove_files (s);
   if (s->job)
     jobs_snapshot_lost (s, why);

@@ -43,9 +43,14 @@
 #include "broken.h"
 #include "chain.h"
 #include "create.h"
+#include "unfinished.h"
 
 /* The filter's deadline, and a little for the way; seconds. */
 #define EXTRA 1.0
+
+/* To flush the disk for a snapshot that is to outlast a crash of the host, with
+ * the gate open; seconds. */
+#define FLUSH_LIMIT 120.0
 
 /* So long a failure waits for nothing to be left; seconds. */
 #define CLEAN_UP_LIMIT 5.0
@@ -74,7 +79,7 @@ free_create (struct create *c)
     free_part (&c->parts[i]);
   FAILPOINT ("S5");
   if (c->record)
-    remove_file (c->record);
+    unfinished_remove (c->record);
   FAILPOINT ("S5+");
   free (c->record);
   hooks_free (c->hooks);
@@ -312,7 +317,9 @@ begin_all (struct create *c)
     memcpy (request.uuid, p->snapshot->map.fixed->uuid, sizeof request.uuid);
     p->begin_sent = true;
     filter_call (p->client, &request, p->fds, p->nr_fds,
-                 c->deadline_ms / 1000.0 + EXTRA, begin_answered, p);
+                 c->deadline_ms / 1000.0 + EXTRA
+                 + (map_is_durable (&p->snapshot->map) ? FLUSH_LIMIT : 0),
+                 begin_answered, p);
   }
   FAILPOINT ("S3+");
 }

@@ -87,6 +87,8 @@ snapshot_json (const struct snapshot *s)
   json_object_object_add (o, "release", json_object_new_boolean
                           (atomic_load (&live->flags)
                            & BMFILE_CLIENTS_RELEASE));
+  json_object_object_add (o, "durable", json_object_new_boolean
+                          (atomic_load (&live->flags) & BMFILE_OUTLASTS));
   json_add_string (o, "job", s->job ? job_id (s->job) : NULL);
   json_object_object_add (o, "uris",
                           backup_uris (s->export->daemon,

@@ -8,7 +8,8 @@
  * they are for, snapshots and checkpoints that nobody knows.  A file
  * STATE/begin-UUID, with a line EXPORT@NAME UUID for each file, says what is
  * under way: as long as it exists, all of that is to be discarded.  To remove
- * it is to commit.
+ * it is to commit; that is flushed, for a snapshot that is to outlast a crash of
+ * the host, or a checkpoint that does, must not be discarded after it.
  */
 
 #include <config.h>
@@ -46,13 +47,20 @@ unfinished_write (const struct daemon *d, const char *text,
   if (random_uuid (uuid, failure) == -1)
     return NULL;
   path = xasprintf ("%s/" PREFIX "%s", d->config->state_dir, uuid);
-  if (write_file (path, text, false) == 0)
+  if (write_file (path, text, true) == 0)
     return path;
   failure_set (failure, errno == ENOSPC ? "no-space" : "failed", "%s: %s",
                path, strerror (errno));
   remove_file (path);
   free (path);
   return NULL;
+}
+
+void
+unfinished_remove (const char *path)
+{
+  remove_file (path);
+  bmfile_sync_directory (path);
 }
 
 /* The uuid of a file is, as text, in a line of a record. */
@@ -79,7 +87,7 @@ discarded (void *opaque)
 
   if (--discard->waiting > 0)
     return;
-  remove_file (discard->path);
+  unfinished_remove (discard->path);
   free (discard->path);
   free (discard);
 }

@@ -20,6 +20,9 @@ extern void unfinished_add (char **text, const struct export *ex,
 extern char *unfinished_write (const struct daemon *d, const char *text,
                                struct failure *failure);
 
+/* Removes the record at path, and makes sure of it. */
+extern void unfinished_remove (const char *path);
+
 /* At start, when the exports are up: discards what the records list. */
 extern void unfinished_discard (struct daemon *d);
 

@@ -158,13 +158,27 @@ unix_uri (const char *export_name, const char *socket_path)
   return uri;
 }
 
+static int
+sync_directory_of (const char *path)
+{
+  char *copy = xstrdup (path);
+  int fd = open (dirname (copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  int r = fd == -1 ? -1 : fsync (fd);
+
+  if (fd != -1)
+    close (fd);
+  free (copy);
+  return r;
+}
+
+/* What it will have in it may have to outlast a crash of the host. */
 int
 mkdir_private (const char *path, bool may_be_link)
 {
   struct stat st;
 
   if (mkdir (path, 0700) == 0)
-    return 0;
+    return sync_directory_of (path);
   if (errno != EEXIST
       || fstatat (AT_FDCWD, path, &st,
                   may_be_link ? 0 : AT_SYMLINK_NOFOLLOW) == -1)
@@ -190,19 +204,6 @@ write_all (int fd, const char *text, size_t length)
     }
   }
   return 0;
-}
-
-static int
-sync_directory_of (const char *path)
-{
-  char *copy = xstrdup (path);
-  int fd = open (dirname (copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  int r = fd == -1 ? -1 : fsync (fd);
-
-  if (fd != -1)
-    close (fd);
-  free (copy);
-  return r;
 }
 
 int

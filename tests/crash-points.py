@@ -5,8 +5,8 @@
 
 crash-points.py DIR SINGLES PAIRS
 
-A guest writes, two snapshots with a checkpoint each begin and one of them ends,
-all one after the other, so that it is known what each must have.  The nbdkit
+A guest writes, two snapshots with a checkpoint each begin and one of them, which
+is durable, ends, all one after the other, so that it is known what each must have.  The nbdkit
 that serves the disk is killed at a failpoint (common/broken.h), started again,
 killed at a second one if a pair is tried, and started again.  The guest then
 sends again what was not answered; what was being begun or ended is found as the
@@ -145,16 +145,18 @@ class Case:
             if os.path.exists(f"{self.state}/{name}"):
                 os.unlink(f"{self.state}/{name}")
 
-    def begin(self, n):
+    def begin(self, n, how=""):
         now = bytes(self.content)
         for attempt in "abc":
             s, c = f"s{n}{attempt}", f"c{n}{attempt}"
             try:
-                self.ctl(f"begin {s} dirty={c}")
+                self.ctl(f"begin {s} dirty={c} {how}")
             except Died:
                 self.restart()
             if self.state_of(f"{s}.map") == "active":
                 self.snapshots[s] = now
+                if how == "durable":
+                    self.outlasts(s)
             else:
                 self.remove(f"{s}.map", f"vda@{s}.scratch")
             if self.state_of(f"{c}.dirty") in ("active", "frozen"):
@@ -164,6 +166,11 @@ class Case:
             if s in self.snapshots and c in self.checkpoints:
                 return
         raise AssertionError("no snapshot could be begun")
+
+    def outlasts(self, name):
+        # Killed before it said so, it says so now (and not that it gave up).
+        flags = File(f"{self.state}/{name}.map").live.flags
+        assert flags == 6, f"{name} has the flags {flags}"
 
     def end(self):
         s = sorted(self.snapshots)[0]
@@ -215,7 +222,7 @@ class Case:
 
     def story(self):
         self.write(10, 4096)
-        self.begin(1)
+        self.begin(1, "durable")
         self.write(10, 9000, 100)
         self.write(1500, 4096)
         self.check()

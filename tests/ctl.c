@@ -11,9 +11,9 @@
  *
  *   hello                      ok SIZE CLUSTER-SIZE PID SNAPSHOTS ID LISTENER
  *   freeze MS | thaw           ok
- *   begin NAME [frozen] [ms=N] [dirty=CHECKPOINT] [only-dirty]
+ *   begin NAME [frozen] [ms=N] [dirty=CHECKPOINT] [only-dirty] [durable]
  *                              ok UUID INSTANT-NS CLOSED-NS
- *   end NAME                   ok            (and removes the files)
+ *   end NAME [keep]            ok            (and removes the files)
  *   untrack [UUID]             ok
  *   list                       ok NUMBER
  *   stats [NAME]               ok KEY=VALUE ...
@@ -100,7 +100,7 @@ scratch_path (const struct ctl *c, const char *name)
 /* Makes a file, opens it once more for the filter; its UUID goes to uuid. */
 static int
 create (const struct ctl *c, enum bmfile_kind kind, const char *name,
-        uint8_t uuid[16])
+        uint32_t flags, uint8_t uuid[16])
 {
   char *scratch = scratch_path (c, name);
   char *file = file_path (c, name, kind == BMFILE_MAP ? ".map" : ".dirty");
@@ -115,6 +115,7 @@ create (const struct ctl *c, enum bmfile_kind kind, const char *name,
 
   if (bmfile_create (file, &p, &bf) == 0) {
     memcpy (uuid, bf.fixed->uuid, 16);
+    atomic_store (&bf.live->flags, flags);
     bmfile_close (&bf);
     fd = open (file, O_RDWR | O_CLOEXEC);
   }
@@ -136,6 +137,7 @@ remove_files (const struct ctl *c, const char *name)
 
 struct begin {
   const char *name, *dirty;
+  uint32_t flags;               /* of the map */
   struct wire_request req;
   int fds[WIRE_FILES_MAX];
   unsigned nr_fds;
@@ -158,6 +160,8 @@ parse_begin (struct begin *b, char *args)
       b->req.deadline_ms = atoi (word + 3);
     else if (strcmp (word, "only-dirty") == 0)
       b->req.flags &= ~WIRE_BEGIN_SNAPSHOT;
+    else if (strcmp (word, "durable") == 0)
+      b->flags |= BMFILE_DURABLE;
     else if (strncmp (word, "dirty=", 6) == 0) {
       b->dirty = word + 6;
       b->req.flags |= WIRE_BEGIN_CHECKPOINT;
@@ -175,7 +179,7 @@ begin_files (struct ctl *c, struct begin *b)
   int fd;
 
   if (b->req.flags & WIRE_BEGIN_SNAPSHOT) {
-    fd = create (c, BMFILE_MAP, b->name, b->req.uuid);
+    fd = create (c, BMFILE_MAP, b->name, b->flags, b->req.uuid);
     if (fd == -1)
       return -1;
     b->fds[b->nr_fds++] = fd;
@@ -187,7 +191,7 @@ begin_files (struct ctl *c, struct begin *b)
     b->fds[b->nr_fds++] = fd;
   }
   if (b->dirty) {
-    fd = create (c, BMFILE_DIRTY, b->dirty, other);
+    fd = create (c, BMFILE_DIRTY, b->dirty, 0, other);
     if (fd == -1)
       return -1;
     b->fds[b->nr_fds++] = fd;
@@ -240,8 +244,9 @@ uuid_of (const struct ctl *c, const char *name, uint8_t uuid[16])
 }
 
 static int
-end (struct ctl *c, const char *name)
+end (struct ctl *c, char *args)
 {
+  const char *name = strsep (&args, " ");
   struct wire_request req;
   struct wire_reply reply;
 
@@ -249,7 +254,8 @@ end (struct ctl *c, const char *name)
   if (uuid_of (c, name, req.uuid) == -1
       || call (c, &req, NULL, 0, &reply, NULL) == -1)
     return -1;
-  remove_files (c, name);
+  if (!args)
+    remove_files (c, name);
   printf ("ok\n");
   return 0;
 }

@@ -5,23 +5,20 @@
 
 /*   powercut RECORD STATE-DIR LIVE LIVE-BEFORE CHOICES [LAST]
  *
- * RECORD is what record.c noted while a filter served LIVE, with its files in
- * STATE-DIR, which are all there still; LIVE-BEFORE is a copy of LIVE from the
- * start of it.
+ * RECORD is what record.c noted while a filter, and perhaps a copier, worked
+ * with LIVE and the files in STATE-DIR, which are all there still; LIVE-BEFORE
+ * is a copy of LIVE from the start of it.
  *
- * After each record, or each that is cut out for this, the power fails.  A page
- * that was written to and not flushed may then have any of the contents that
- * were noted for it since it was flushed, or of each of its sectors one of
- * them.  Tried are: the oldest of all, the newest of all, the newest of one page
+ * After each record the power fails.  A page that was written to and not flushed
+ * may then have any of the contents that were noted for it since it was flushed,
+ * or of each of its sectors one of them.  If there are not more than
+ * $NBDFLEECE_EVERY states of all pages (without torn ones), each is tried.
+ * Always tried are: the oldest of all, the newest of all, the newest of one page
  * and the oldest of the others, the other way round, and CHOICES times anything
- * at random.
+ * at random.  powercut-look.c says what has to be true then.
  *
- * Then the filter's own code takes up what there is, on another run of the host,
- * and what it still believes must be true:
- *
- *   - for a checkpoint, whatever of the live disk differs from what it was at
- *     the instant is marked in its bitmap or a later one's,
- *   - and it is believed, if somebody had been told that it exists.
+ * Places in the record are told by their offset; LAST is the first one that is
+ * not tried.
  */
 
 #include <config.h>
@@ -29,136 +26,23 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdarg.h>
-#include <stdbool.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "actlog.h"
-#include "activity.h"
-#include "fleece.h"
-#include "record.h"
-#include "snapshot.h"
+#include "powercut.h"
 #include "testing.h"
 
-#define PAGE RECORD_PAGE
 #define SECTOR 512
 #define SECTORS (PAGE / SECTOR)
-#define FILES_MAX 16
-#define VERSIONS_MAX 64
 
 static const char zeroes[PAGE];
 
-/* A page's contents since it was flushed last, oldest first; [0] is on disk. */
-struct page {
-  unsigned nr;
-  uint64_t since[VERSIONS_MAX];
-  const char *data[VERSIONS_MAX];
-};
-
-struct file {
-  uint64_t ino, size;
-  char name[256];               /* in STATE-DIR; "": the live disk */
-  bool there;                   /* has been seen in the record */
-  struct page *pages;
-  uint64_t nr_pages;
-  char *cut;                    /* content after the cut */
-
-  /* A checkpoint's. */
-  const char **instant;         /* the live disk's pages then, or NULL */
-  bool told;                    /* somebody knows that it exists */
-};
-
-static struct file files[FILES_MAX]; /* the first is the live disk */
-static unsigned nr_files;
+struct file files[FILES_MAX];
+unsigned nr_files;
 static struct rng rng;
-static const char *work;        /* directory of the files after the cut */
-static uint64_t cuts, states, looked_at, refused;
-
-/* -------------------------------------------------------------- stand-ins */
-
-static char said[1024];
-
-void
-nbdkit_error (const char *format, ...)
-{
-  va_list args;
-
-  va_start (args, format);
-  vsnprintf (said, sizeof said, format, args);
-  va_end (args);
-}
-
-void
-nbdkit_debug (const char *format, ...)
-{
-  (void) format;
-}
-
-/* For the boot id, the only stream that is opened here: that of another run of
- * the host. */
-static FILE *
-other_boot_id (void)
-{
-  static char id[] = "01234567-89ab-cdef-0123-456789abcdef\n";
-
-  return fmemopen (id, sizeof id - 1, "r");
-}
-
-FILE *
-fopen (const char *path, const char *mode)
-{
-  (void) path, (void) mode;
-  return other_boot_id ();
-}
-
-FILE *
-fopen64 (const char *path, const char *mode)
-{
-  (void) path, (void) mode;
-  return other_boot_id ();
-}
-
-struct activity *
-activity_new (struct fleece *f, struct bmfile *log)
-{
-  (void) f;
-  bmfile_close (log);
-  return NULL;
-}
-
-int
-activity_track (struct activity *a, struct bmfile *tracking)
-{
-  (void) a, (void) tracking;
-  return 0;
-}
-
-void
-activity_retire (struct activity *a, struct bmfile *tracking)
-{
-  (void) a, (void) tracking;
-}
-
-void
-activity_drop (struct activity *a, struct bmfile *tracking)
-{
-  (void) a, (void) tracking;
-}
-
-bool
-activity_covers (struct activity *a, const struct bmfile *tracking)
-{
-  (void) a, (void) tracking;
-  return false;
-}
-
-void
-activity_bind (struct activity *a, struct bmfile *tracking)
-{
-  (void) a, (void) tracking;
-}
+static uint64_t every, cuts, cuts_in_full;
 
 /* -------------------------------------------------------------- the record */
 
@@ -265,21 +149,22 @@ apply_initial (struct file *f, const char *data)
   f->there = true;
 }
 
-static bool
-is_checkpoint (const struct file *f)
+bool
+has_suffix (const struct file *f, const char *suffix)
 {
-  size_t n = strlen (f->name);
+  size_t n = strlen (f->name), m = strlen (suffix);
 
-  return n > 6 && strcmp (f->name + n - 6, ".dirty") == 0;
+  return n > m && strcmp (f->name + n - m, suffix) == 0;
 }
 
-static const struct bmfile_live *
+const struct bmfile_live *
 live_part (const char *header)
 {
   return (const struct bmfile_live *) (header + BMFILE_LIVE_OFFSET);
 }
 
-/* The first time that a checkpoint is seen begun: what the disk is now. */
+/* The first time that a checkpoint or a snapshot is seen begun: what the disk is
+ * now.  Somebody has asked for the end of one that has ended. */
 static void
 note_instants (void)
 {
@@ -289,7 +174,11 @@ note_instants (void)
   for (i = 1; i < nr_files; i++) {
     struct file *f = &files[i];
 
-    if (!f->there || f->instant || !is_checkpoint (f)
+    if (!f->there || !(has_suffix (f, ".dirty") || has_suffix (f, ".map")))
+      continue;
+    if (live_part (newest (&f->pages[0]))->state == BMFILE_ENDED)
+      f->told = false;
+    if (f->instant
         || live_part (newest (&f->pages[0]))->state != BMFILE_ACTIVE)
       continue;
     f->instant = calloc (files[0].nr_pages, sizeof *f->instant);
@@ -305,141 +194,9 @@ note_told (void)
   unsigned i;
 
   for (i = 1; i < nr_files; i++)
-    if (files[i].instant)
+    if (files[i].instant
+        && live_part (newest (&files[i].pages[0]))->state != BMFILE_ENDED)
       files[i].told = true;
-}
-
-/* --------------------------------------------------------------- the look */
-
-static void
-write_files (void)
-{
-  char path[PATH_MAX];
-  unsigned i;
-  int fd;
-
-  for (i = 1; i < nr_files; i++) {
-    snprintf (path, sizeof path, "%s/%s", work, files[i].name);
-    if (!files[i].there) {
-      unlink (path);
-      continue;
-    }
-    fd = open (path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    CHECK (fd != -1);
-    CHECK (pwrite (fd, files[i].cut, files[i].size, 0)
-           == (ssize_t) files[i].size);
-    CHECK (ftruncate (fd, files[i].size) == 0);
-    close (fd);
-  }
-}
-
-/* As the daemon does before the filter starts. */
-static void
-remove_prepared (void)
-{
-  char path[PATH_MAX];
-  unsigned i;
-
-  for (i = 1; i < nr_files; i++)
-    if (files[i].there && is_checkpoint (&files[i])
-        && live_part (files[i].cut)->state == BMFILE_PREPARED) {
-      snprintf (path, sizeof path, "%s/%s", work, files[i].name);
-      unlink (path);
-    }
-}
-
-static void
-take_up (uint64_t disk_size)
-{
-  static struct fleece f;
-
-  memset (&f, 0, sizeof f);
-  f.options.export_name = "vda";
-  f.options.state = work;
-  f.disk_size = disk_size;
-  CHECK (gate_init (&f.gate) == 0);
-  CHECK (snapshots_load (&f) == 0);
-  /* No unload: that would be a clean stop. */
-  tracking_free (snapset_current (&f)->tracking);
-  free (snapset_current (&f));
-  gate_destroy (&f.gate);
-}
-
-/* Adds what is marked in the bitmap and all that follow.  False: not
- * believed. */
-static bool
-add_chain (const struct bmfile *all, unsigned nr, unsigned n, bm_word *dirty)
-{
-  uint32_t state = atomic_load (&all[n].live->state);
-  unsigned i;
-
-  if (state != BMFILE_ACTIVE && state != BMFILE_FROZEN)
-    return false;
-  bm_or (dirty, all[n].bits[0], all[n].nr_clusters);
-  for (i = 0; i < nr; i++)
-    if (memcmp (all[i].live->prev, all[n].fixed->uuid, 16) == 0)
-      return add_chain (all, nr, i, dirty);
-  return state == BMFILE_ACTIVE;
-}
-
-static void
-complain (const struct file *f, uint64_t number, const char *what, uint64_t n)
-{
-  fprintf (stderr, "powercut: FAILED: after record %llu: %s: %s (%llu)\n"
-           "powercut: the last thing that was said: %s\n",
-           (unsigned long long) number, f->name, what,
-           (unsigned long long) n, said);
-  exit (EXIT_FAILURE);
-}
-
-static void
-check_one (const struct file *f, uint64_t number, bool believed,
-           const bm_word *dirty)
-{
-  uint64_t n;
-
-  looked_at++;
-  refused += !believed;
-  if (!believed && f->told)
-    complain (f, number, "is not believed", 0);
-  for (n = 0; believed && n < files[0].nr_pages; n++)
-    if (memcmp (files[0].cut + n * PAGE, f->instant[n], PAGE) != 0
-        && !bm_test (dirty, n))
-      complain (f, number, "a change is missing at cluster", n);
-}
-
-static void
-look (uint64_t number)
-{
-  struct bmfile all[FILES_MAX];
-  const struct file *of[FILES_MAX];
-  char path[PATH_MAX];
-  unsigned nr = 0, i;
-  const char *why;
-
-  said[0] = '\0';
-  write_files ();
-  remove_prepared ();
-  take_up (files[0].size);
-  for (i = 1; i < nr_files; i++) {
-    if (!files[i].instant)
-      continue;
-    snprintf (path, sizeof path, "%s/%s", work, files[i].name);
-    if (bmfile_open (path, false, BMFILE_DIRTY, &all[nr], &why) == 0)
-      of[nr++] = &files[i];
-    else if (files[i].told)
-      complain (&files[i], number, "is gone", 0);
-  }
-  for (i = 0; i < nr; i++) {
-    bm_word *dirty = calloc (1, bm_bytes (all[i].nr_clusters));
-
-    CHECK (dirty);
-    check_one (of[i], number, add_chain (all, nr, i, dirty), dirty);
-    free (dirty);
-  }
-  for (i = 0; i < nr; i++)
-    bmfile_close (&all[i]);
-  states++;
 }
 
 /* ---------------------------------------------------------------- the cut */
@@ -486,15 +243,56 @@ cut_all (enum choice choice, unsigned other)
   return nr;
 }
 
+/* How many states there are with no page torn, if at most as many as max. */
+static uint64_t
+count_states (uint64_t max)
+{
+  uint64_t product = 1, n;
+  unsigned i;
+
+  for (i = 0; i < nr_files; i++)
+    for (n = 0; n < files[i].nr_pages && product <= max; n++)
+      if (files[i].pages[n].nr > 1)
+        product *= files[i].pages[n].nr;
+  return product;
+}
+
+/* State number `which' of them. */
+static void
+cut_nth (uint64_t which)
+{
+  unsigned i, v;
+  uint64_t n;
+
+  for (i = 0; i < nr_files; i++)
+    for (n = 0; n < files[i].nr_pages; n++) {
+      const struct page *p = &files[i].pages[n];
+
+      if (p->nr <= 1)
+        continue;
+      v = which % p->nr;
+      which /= p->nr;
+      memcpy (files[i].cut + n * PAGE, p->data[v], PAGE);
+    }
+}
+
 static void
 cut (uint64_t number, unsigned choices)
 {
   unsigned nr = cut_all (OLDEST, UINT_MAX), i;
+  uint64_t nr_states = count_states (every);
 
   look (number);
   cuts++;
   if (nr == 0)
     return;
+  if (nr_states <= every) {
+    for (i = 1; i < nr_states; i++) {
+      cut_nth (i);
+      look (number);
+    }
+    cuts_in_full++;
+  }
   cut_all (NEWEST, UINT_MAX);
   look (number);
   for (i = 0; nr > 1 && i < nr && i < choices; i++) {
@@ -542,8 +340,11 @@ find_files (const char *state, const char *live, const char *before)
   apply_initial (f, data);
   while ((e = readdir (dir))) {
     snprintf (path, sizeof path, "%s/%s", state, e->d_name);
-    if (strstr (e->d_name, ".dirty") || strcmp (e->d_name, ACTLOG_NAME) == 0)
+    if (strstr (e->d_name, ".dirty") || strcmp (e->d_name, ACTLOG_NAME) == 0
+        || strstr (e->d_name, ".map") || strstr (e->d_name, ".copy"))
       add_file (path, e->d_name);
+    else if (strstr (e->d_name, ".scratch") || strstr (e->d_name, ".raw"))
+      add_file (path, e->d_name)->there = true; /* a hole, on disk */
   }
   closedir (dir);
 }
@@ -551,13 +352,14 @@ find_files (const char *state, const char *live, const char *before)
 static void
 play (const char *record, uint64_t size, unsigned choices, uint64_t stop)
 {
-  uint64_t at, number = 0;
+  uint64_t at, number;
   struct record r;
   const char *data;
 
-  for (at = 0; at + sizeof r <= size && number < stop; number++) {
+  for (at = 0; at + sizeof r <= size && at < stop;) {
     struct file *f;
 
+    number = at;
     memcpy (&r, record + at, sizeof r);
     data = record + at + sizeof r;
     at += sizeof r;
@@ -570,12 +372,12 @@ play (const char *record, uint64_t size, unsigned choices, uint64_t stop)
       note_told ();
     else if (!f)
       continue;
-    else if (r.type == RECORD_INITIAL)
+    else if (r.type == RECORD_INITIAL && !f->there)
       apply_initial (f, data);
     else if (r.type == RECORD_FLUSH)
       apply_flush (f, &r);
     else
-      apply_write (f, number, &r, r.type == RECORD_WRITE ? data : NULL);
+      apply_write (f, number, &r, r.type == RECORD_ZERO ? NULL : data);
     note_instants ();
     cut (number, choices);
   }
@@ -584,26 +386,24 @@ play (const char *record, uint64_t size, unsigned choices, uint64_t stop)
 int
 main (int argc, char **argv)
 {
-  char template[] = "/dev/shm/powercut-XXXXXX", command[PATH_MAX];
-  uint64_t size;
+  const char *all = getenv ("NBDFLEECE_EVERY");
   const char *record;
+  uint64_t size;
 
   CHECK (argc == 6 || argc == 7);
+  every = all ? strtoull (all, NULL, 0) : 0;
   rng = rng_start ();
-  if (access ("/dev/shm", W_OK) == -1)
-    strcpy (template, "/tmp/powercut-XXXXXX");
-  work = mkdtemp (template);
-  CHECK (work);
+  look_start ();
   record = map_whole (argv[1], &size);
   find_files (argv[2], argv[3], argv[4]);
   play (record, size, atoi (argv[5]),
         argc == 7 ? strtoull (argv[6], NULL, 0) : UINT64_MAX);
-  snprintf (command, sizeof command, "rm -rf %s", work);
-  CHECK (system (command) == 0);
-  printf ("powercut: %llu cuts, %llu states of the disk, %llu checkpoints "
-          "looked at, %llu of them not believed and not yet told of\n",
-          (unsigned long long) cuts, (unsigned long long) states,
-          (unsigned long long) looked_at, (unsigned long long) refused);
+  look_end ();
+  printf ("powercut: %llu cuts, %llu of them in full, %llu states of the disk, "
+          "%llu files looked at, %llu of them not believed and not told of\n",
+          (unsigned long long) cuts, (unsigned long long) cuts_in_full,
+          (unsigned long long) states, (unsigned long long) looked_at,
+          (unsigned long long) refused);
   printf ("cases: power cuts: %llu\ncases: states after a power cut: %llu\n",
           (unsigned long long) cuts, (unsigned long long) states);
   CHECK (states > 0 && looked_at > refused);

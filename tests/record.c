@@ -1,10 +1,10 @@
 /* SPDX-FileCopyrightText: The nbdfleece authors
  * SPDX-License-Identifier: BSD-3-Clause */
 
-/* Preloaded into nbdkit: notes what it writes and flushes, in order. */
+/* Preloaded into nbdkit and copiers: notes what it writes and flushes, in order. */
 
 /* For powercut.c, which cuts the power at any place in that.  In the file
- * $NBDFLEECE_RECORD, one after the other (record.h):
+ * $NBDFLEECE_RECORD, one after the other, of all processes (record.h):
  *
  *   what a file that is mapped shared had at first
  *   what is written to a file, noted before it is done
@@ -18,12 +18,16 @@
 
 #include <config.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -31,6 +35,7 @@
 #include <unistd.h>
 
 #include <linux/falloc.h>
+#include <linux/fs.h>
 
 #include "record.h"
 
@@ -46,8 +51,31 @@ struct mapping {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct mapping mappings[MAPPINGS_MAX]; /* under lock */
-static uint64_t nr_records;     /* under lock */
 static int record_fd = -1;      /* under lock */
+
+/* Locks other threads out, and other processes. */
+static void
+begin (void)
+{
+  const char *path = getenv ("NBDFLEECE_RECORD");
+
+  pthread_mutex_lock (&lock);
+  if (record_fd == -1 && path) {
+    record_fd = open (path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (record_fd == -1)
+      abort ();
+  }
+  while (record_fd != -1 && flock (record_fd, LOCK_EX) == -1)
+    ;
+}
+
+static void
+end (void)
+{
+  if (record_fd != -1)
+    flock (record_fd, LOCK_UN);
+  pthread_mutex_unlock (&lock);
+}
 
 /* All under lock from here on. */
 
@@ -72,19 +100,11 @@ note (enum record_type type, uint64_t ino, uint64_t offset, uint64_t length,
 {
   struct record r = { type, ino, offset, length, upto };
 
-  if (record_fd == -1) {
-    const char *path = getenv ("NBDFLEECE_RECORD");
-
-    if (!path)
-      return;
-    record_fd = open (path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    if (record_fd == -1)
-      abort ();
-  }
+  if (record_fd == -1)
+    return;
   put (&r, sizeof r);
   if (data)
     put (data, length);
-  nr_records++;
 }
 
 /* Notes what has been stored to mapped files. */
@@ -162,9 +182,9 @@ map (void *addr, size_t length, int prot, int flags, int fd, off_t offset)
 
   if (p != MAP_FAILED && (flags & MAP_SHARED) && (prot & PROT_WRITE)
       && offset == 0 && is_file (fd, &ino)) {
-    pthread_mutex_lock (&lock);
+    begin ();
     add_mapping (p, length, ino);
-    pthread_mutex_unlock (&lock);
+    end ();
   }
   return p;
 }
@@ -186,14 +206,14 @@ munmap (void *addr, size_t length)
 {
   struct mapping *m;
 
-  pthread_mutex_lock (&lock);
+  begin ();
   m = mapping_at (addr);
   if (m && m->at == addr) {
     look ();
     free (m->shadow);
     m->at = NULL;
   }
-  pthread_mutex_unlock (&lock);
+  end ();
   return syscall (SYS_munmap, addr, length);
 }
 
@@ -202,20 +222,20 @@ before (void)
 {
   uint64_t upto;
 
-  pthread_mutex_lock (&lock);
+  begin ();
   look ();
-  upto = nr_records;
-  pthread_mutex_unlock (&lock);
+  upto = record_fd == -1 ? 0 : lseek (record_fd, 0, SEEK_END);
+  end ();
   return upto;
 }
 
 static void
 flushed (uint64_t ino, uint64_t offset, uint64_t length, uint64_t upto)
 {
-  pthread_mutex_lock (&lock);
+  begin ();
   look ();
   note (RECORD_FLUSH, ino, offset, length, upto, NULL);
-  pthread_mutex_unlock (&lock);
+  end ();
 }
 
 int
@@ -225,13 +245,13 @@ msync (void *addr, size_t length, int flags)
   int r = syscall (SYS_msync, addr, length, flags);
   struct mapping *m;
 
-  pthread_mutex_lock (&lock);
+  begin ();
   m = mapping_at (addr);
   if (m) {
     ino = m->ino;
     offset = (char *) addr - m->at;
   }
-  pthread_mutex_unlock (&lock);
+  end ();
   if (r == 0 && ino != 0)
     flushed (ino, offset, length, upto);
   return r;
@@ -258,10 +278,10 @@ writing (int fd, const void *buf, uint64_t count, uint64_t offset)
 
   if (!is_file (fd, &ino))
     return;
-  pthread_mutex_lock (&lock);
+  begin ();
   look ();
   note (buf ? RECORD_WRITE : RECORD_ZERO, ino, offset, count, 0, buf);
-  pthread_mutex_unlock (&lock);
+  end ();
 }
 
 ssize_t
@@ -291,12 +311,38 @@ fallocate64 (int fd, int mode, off64_t offset, off64_t length)
   return fallocate (fd, mode, offset, length);
 }
 
+/* What the kernel would copy by itself is not known here. */
+ssize_t
+copy_file_range (int from, off64_t *a, int to, off64_t *b, size_t count,
+                 unsigned flags)
+{
+  (void) from, (void) a, (void) to, (void) b, (void) count, (void) flags;
+  errno = EXDEV;
+  return -1;
+}
+
+int
+ioctl (int fd, unsigned long request, ...)
+{
+  va_list args;
+  void *arg;
+
+  va_start (args, request);
+  arg = va_arg (args, void *);
+  va_end (args);
+  if (request == FICLONERANGE) {
+    errno = EOPNOTSUPP;
+    return -1;
+  }
+  return syscall (SYS_ioctl, fd, request, arg);
+}
+
 ssize_t
 sendmsg (int sock, const struct msghdr *msg, int flags)
 {
-  pthread_mutex_lock (&lock);
+  begin ();
   look ();
   note (RECORD_SENT, 0, 0, 0, 0, NULL);
-  pthread_mutex_unlock (&lock);
+  end ();
   return syscall (SYS_sendmsg, sock, msg, flags);
 }

@@ -11,10 +11,12 @@
 #define RECORD_PAGE 4096
 
 enum record_type {
-  RECORD_INITIAL = 1,           /* all of a file, on disk; data */
+  RECORD_INITIAL = 1,           /* all of a file, on disk, when it is seen
+                                 * first; data */
   RECORD_WRITE,                 /* data */
   RECORD_ZERO,                  /* the same, of zeroes; no data */
-  RECORD_FLUSH,                 /* what was noted before record number upto */
+  RECORD_FLUSH,                 /* what was noted before offset upto of the
+                                 * record */
   RECORD_SENT,                  /* a message */
 };
 

@@ -12,11 +12,12 @@ snapshot='{"export": "vda", "name": "monday", "uuid": "u", "state": "active",
   "instant-ns": 1738324800123456789, "size": 10737418240,
   "cluster-size": 4096, "clusters": 2621440, "clusters-copied": 1234567,
   "clusters-zero": 3, "clusters-lost": 0, "clusters-released": 0,
-  "scratch": "/s", "scratch-bytes": 5056774144, "job": null,
+  "scratch": "/s", "scratch-bytes": 5056774144, "durable": false, "job": null,
   "uris": ["nbd+unix:///vda@monday?socket=/r/backup.sock",
            "nbd://h:10809/vda@monday"]}'
 second=${snapshot/vda/disk-with-a-long-name}
 second=${second/'"job": null'/'"job": "17"'}
+second=${second/'"durable": false'/'"durable": true'}
 status='{"daemon": {"version": "0.1.0", "protocol": 1, "pid": 812,
     "started": "t", "started-ns": 1738324800123456789,
     "nbdkit-version": "1.32.5", "config": "/etc/nbdfleece.yaml",
@@ -100,8 +101,8 @@ vdb     restarting     -        -       -        -       -     -      -     -  {
 export vdb: restarting, started again 3 times, lately because: nbdkit ended with status 1: no such ?[31mdisk
 group db: vdb vda
 
-EXPORT  SNAPSHOT  STATE   INSTANT              SIZE  CLUSTER   COPIED  LOST  SCRATCH  JOB
-vda     monday    active  2025-01-31 12:00:00   10G       4K  1234567     0     4.7G  -
+EXPORT  SNAPSHOT  STATE   DURABLE  INSTANT              SIZE  CLUSTER   COPIED  LOST  SCRATCH  JOB
+vda     monday    active  no       2025-01-31 12:00:00   10G       4K  1234567     0     4.7G  -
 
 JOB  EXPORT  STATE    INSTANT              DONE  SIZE    RATE  LEFT  TARGET
 17   vda     running  2025-01-31 12:00:00   45%   10G  120M/s  0:49  /backup/vda.raw
@@ -137,9 +138,9 @@ requested snapshot-create \
 run 0 snapshot list
 requested snapshot-list '{}'
 says out <<'END'
-EXPORT                 SNAPSHOT  STATE   INSTANT              SIZE  CLUSTER   COPIED  LOST  SCRATCH  JOB
-vda                    monday    active  2025-01-31 12:00:00   10G       4K  1234567     0     4.7G  -
-disk-with-a-long-name  monday    active  2025-01-31 12:00:00   10G       4K  1234567     0     4.7G  17
+EXPORT                 SNAPSHOT  STATE   DURABLE  INSTANT              SIZE  CLUSTER   COPIED  LOST  SCRATCH  JOB
+vda                    monday    active  no       2025-01-31 12:00:00   10G       4K  1234567     0     4.7G  -
+disk-with-a-long-name  monday    active  yes      2025-01-31 12:00:00   10G       4K  1234567     0     4.7G  17
 END
 run 0 snapshot list vda
 requested snapshot-list '{"export": "vda"}'

@@ -200,6 +200,14 @@ static const struct { const char *text, *errors; } bad[] = {
     "one" },
 
   /* Numbers. */
+  { EX ("scratch: {dir: /s}"), "f:2:35: unknown key 'dir' in a scratch, "
+    "expected one of: directory, durable" },
+  { EX ("scratch: {durable: maybe}"), "f:2:44: durable: 'maybe', expected "
+    "false or true" },
+  { EX ("scratch: {directory: s}"), "f:2:46: directory: 's', expected an "
+    "absolute path of at most 885 bytes" },
+  { EX ("scratch: [/s]"), "f:2:34: scratch: a list, expected an absolute path "
+    "of at most 885 bytes" },
   { EX ("scratch-limit: 20X"), "f:2:40: scratch-limit: '20X', " LIMIT },
   { EX ("scratch-limit: -1"), "f:2:40: scratch-limit: '-1', " LIMIT },
   { EX ("scratch-limit: 1.5G"), "f:2:40: scratch-limit: '1.5G', " LIMIT },

@@ -73,7 +73,8 @@ test_defaults (void)
   CHECK (strcmp (e->name, "vda") == 0);
   CHECK (e->disk.kind == CONFIG_DISK_RAW);
   CHECK (strcmp (e->disk.where, "/a") == 0);
-  CHECK (e->scratch == NULL && e->scratch_limit == 0);
+  CHECK (e->scratch.directory == NULL && e->scratch.durable == CONFIG_NO);
+  CHECK (e->scratch_limit == 0);
   CHECK (e->cluster_size == 0 && e->cow_timeout_ms == 0);
   CHECK (e->on_cow_error == CONFIG_BREAK_SNAPSHOT);
   CHECK (e->trim == CONFIG_TRIM_COPY);
@@ -148,7 +149,7 @@ test_paths (void)
   for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
     snprintf (text, sizeof text, ONE "    scratch: %s\n", rows[i][0]);
     c = must_parse (text);
-    CHECK (strcmp (c->exports[0].scratch, rows[i][1]) == 0);
+    CHECK (strcmp (c->exports[0].scratch.directory, rows[i][1]) == 0);
     config_free (c);
   }
 }
@@ -387,7 +388,9 @@ test_ids_differ (void)
     DISK_IS ("{plugin: a, options: {b: 'c\", \"d'}}"),
     DISK_IS ("{plugin: a, options: {b: c, d: e}}"),
     DISK_IS ("{plugin: a, options: {d: e, b: c}}"),
-    EX ("scratch: /s"), EX ("scratch-limit: 1G"), EX ("cluster-size: 4K"),
+    EX ("scratch: /s"), EX ("scratch: {durable: true}"),
+    EX ("scratch: {directory: /s, durable: true}"),
+    EX ("scratch-limit: 1G"), EX ("cluster-size: 4K"),
     EX ("on-cow-error: break-guest-write"), EX ("cow-timeout: 1s"),
     EX ("trim: defer"), EX ("tracking: durable"),
   };
@@ -420,6 +423,7 @@ test_ids_agree (void)
      "  - cow-timeout: \"1m\"\n"
      "    trim:   'defer'   # comment\n"
      "    scratch-limit: 0\n"
+     "    scratch: {durable: false}\n"
      "    disk: //a/\n"
      "    name: vda\n"
      "state-dir: /var/lib/nbdfleece/\n"

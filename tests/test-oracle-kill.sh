@@ -10,6 +10,6 @@
 oracle 250 kill-every=4 chaos=export
 oracle 150 kill-every=4 chaos=plugin
 oracle 150 kill-every=4 chaos=term
-oracle 150 kill-every=3 chaos=any size=5243393 jitter=60
+oracle 150 kill-every=3 chaos=any size=5243393 jitter=60 durable=40
 oracle 100 kill-every=4 chaos=export trim=defer
 oracle 150 kill-every=4 chaos=any front=1

@@ -10,7 +10,8 @@
 # The model by itself, with no filter in the way.
 oracle 40 filter=0 slots=1 kill-every=10 chaos=export
 
-oracle 250 slots=4
+oracle 200 slots=4
+oracle 80 durable=70
 oracle 150 slots=8 readers=3 size=4197888
 oracle 120 cluster=4096 size=10485761
 oracle 120 cluster=65536 size=10485761

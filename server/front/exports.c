@@ -135,7 +135,8 @@ view_release (const struct view *v, uint64_t offset, uint64_t count)
     end = map->nr_clusters;     /* the last one may be short */
   if (first >= end)
     return 0;
-  if (map_release (map, first, end) == -1) /* L2 */
+  map_release (map, first, end); /* L2 */
+  if (map_settle_release (map) == -1)
     return -1;
   for (a = bm_next_set (copied, first, end); a < end;
        a = bm_next_set (copied, b, end)) {

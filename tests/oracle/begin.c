@@ -51,6 +51,8 @@ prepare (struct slot *slot, unsigned round)
   if (s->scratch == -1 || bmfile_create (s->map_path, &params, &s->map) == -1
       || (s->map_fd = open (s->map_path, O_RDWR | O_CLOEXEC)) == -1)
     die ("%s: %m", s->map_path);
+  if (rng_below (&slot->rng, 100) < o->opt.durable)
+    atomic_store (&s->map.live->flags, BMFILE_DURABLE);
   if (strncmp (o->live, "file:", 5) == 0 && o->opt.direct) {
     s->live = live_file_open (o->live + 5);
     if (!s->live)

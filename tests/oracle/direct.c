@@ -179,7 +179,9 @@ direct_release (struct snapshot *s, struct rng *r)
   end = n < s->map.nr_clusters - first ? first + n : s->map.nr_clusters;
   for (i = first; i < end; i++)
     atomic_store (&s->released[i], 1); /* L1 */
-  bm_set_range (s->map.bits[MAP_RELEASED_BITS], first, end); /* L2 */
+  map_release (&s->map, first, end); /* L2 */
+  if (map_settle_release (&s->map) == -1)
+    die ("%s: %m", s->map_path);
   if (scratch_punch (s->scratch, map_offset (&s->map, first),
                      map_length (&s->map, first, end)) == -1) /* L3 */
     die ("punching %s: %m", s->name);

@@ -37,6 +37,7 @@ static const struct option {
   O ("direct", NUMBER, direct, "1", "0: read through the plugin only"),
   O ("front", NUMBER, front, "0", "1: pull through nbdfleece-front"),
   O ("release", NUMBER, release, "10", "percent that release clusters"),
+  O ("durable", NUMBER, durable, "0", "percent that outlast the host"),
   O ("trim", TEXT, trim, "copy", "fleece-trim"),
   O ("on-cow-error", TEXT, on_cow_error, "break-snapshot",
      "fleece-on-cow-error"),

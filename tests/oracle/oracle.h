@@ -37,6 +37,7 @@ struct options {                /* see options.c for what they mean */
   uint64_t size, cluster, max_request, scratch_limit;
   uint64_t writers, depth, slots, readers, rounds, seconds;
   uint64_t delay, jitter, cow_timeout, exact, frozen, kill_every, release;
+  uint64_t durable;
   uint64_t filter, direct, front;
 };
 
