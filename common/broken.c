@@ -42,6 +42,10 @@ broken_mechanism (void)
     [END_NOT_FLUSHED] = "end-not-flushed",
     [RELEASE_NOT_FLUSHED] = "release-not-flushed",
     [DELIVERED_NOT_FLUSHED] = "delivered-not-flushed",
+    [RELEASE_EARLY] = "release-early",
+    [FLUSH_TRIED_AGAIN] = "flush-tried-again",
+    [KEEP_ENDED] = "keep-ended",
+    [FILES_LEFT] = "files-left",
   };
   static int found = -1;
   const char *env;

@@ -44,6 +44,10 @@ enum broken {
   END_NOT_FLUSHED,              /* no K6 */
   RELEASE_NOT_FLUSHED,          /* no K7 */
   DELIVERED_NOT_FLUSHED,        /* L2 does not wait for L1 */
+  RELEASE_EARLY,                /* L2 and L3 before L1 */
+  FLUSH_TRIED_AGAIN,            /* a failed C4 is nothing to remember */
+  KEEP_ENDED,                   /* what has ended stays open */
+  FILES_LEFT,                   /* no N3 */
 };
 
 #ifdef FLEECE_TEST_BUILD

@@ -90,10 +90,8 @@ settle_delivered (const struct job *job)
 }
 
 static int
-run_release (struct io *io)
+release (struct job *job, const struct range_list *l)
 {
-  struct job *job = io->owner;
-  const struct range_list *l = &job->flush.releasing;
   struct cluster_range c;
   size_t i;
   int r = 0;
@@ -113,6 +111,14 @@ run_release (struct io *io)
       r = -1;
   }
   return r;
+}
+
+static int
+run_release (struct io *io)
+{
+  struct job *job = io->owner;
+
+  return release (job, &job->flush.releasing);
 }
 
 /* Releases flush.releasing, on a thread. */
@@ -152,6 +158,8 @@ flushed (struct job *job)
               strerror (errno));
     return;
   }
+  if (BROKEN (RELEASE_EARLY) && job->opt->release)
+    release (job, &job->ledger.flushing);
   FAILPOINT ("L1");
   ledger_flushed (&job->ledger, &job->flush.releasing);
   FAILPOINT ("L1+");

@@ -404,6 +404,10 @@ flush_all (struct activity *a, uint64_t nr)
   FAILPOINT ("C5");
   if (r == 0)
     return 0;
+  if (BROKEN (FLUSH_TRIED_AGAIN)) {
+    nbdkit_error ("a flush has failed, and that is forgotten");
+    return -1;
+  }
   pthread_mutex_lock (&a->lock);
   a->unflushed = err ? err : EIO;
   pthread_cond_signal (&a->work);

@@ -400,7 +400,7 @@ snapshots_end (struct fleece *f, const uint8_t uuid[16])
   snapshot_count (s, &f->ended);
   if (BROKEN (END_LATE))
     atomic_store (&s->map.live->state, BMFILE_ENDED);
-  if (unused)
+  if (unused && !BROKEN (KEEP_ENDED))
     snapshot_free (s);
   return 0;
 }

@@ -197,7 +197,8 @@ snapshot_remove_files (struct snapshot *s)
 {
   remove_file (s->map_path);
   FAILPOINT ("N3");
-  remove_file (s->scratch_path);
+  if (!BROKEN (FILES_LEFT))
+    remove_file (s->scratch_path);
 }
 
 static bool

@@ -21,9 +21,11 @@ crash () {
             "${NBDFLEECE_PAIRS:-$2}"
 }
 
-# notices MECHANISM PATTERN: it would be seen if that were missing.
+# notices WHO MECHANISM PATTERN: it would be seen if that were missing.
 notices () {
-  if NBDFLEECE_BROKEN=$1 crash daemon 0 >"$tmp/out" 2>&1; then
+  local who=$1
+  shift
+  if NBDFLEECE_BROKEN=$1 NBDFLEECE_PAIRS=0 crash "$who" 0 >"$tmp/out" 2>&1; then
     fail "$1: not found"
   fi
   grep -E "crash-daemon: FAILED.*($2)" "$tmp/out" >&2 ||

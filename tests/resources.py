@@ -21,6 +21,7 @@ import nbd
 
 WARM_UP = 5                     # the first part of NUMBER, of so many
 GROWTH = 2048                   # KiB that a process may have more
+PATIENCE = float(os.environ.get("NBDFLEECE_PATIENCE", 30)) # seconds
 # A sanitizer keeps for itself what is freed.
 SANITIZED = os.environ.get("NBDFLEECE_SANITIZER", "no") != "no"
 
@@ -76,7 +77,7 @@ def usage(run, daemon):
 
 def compare(before, run, daemon):
     """What is closed a moment later is waited for, not what never is."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while True:
         after = usage(run, daemon)
         if {n: (u[0], u[2]) for n, u in before.items()} == \

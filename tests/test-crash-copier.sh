@@ -8,3 +8,4 @@
 . "$abs_top_srcdir/tests/crash.sh"
 
 crash copier 4
+notices copier release-early 'with L1: c2 is there, and its job is not'

@@ -8,4 +8,4 @@
 . "$abs_top_srcdir/tests/crash.sh"
 
 crash daemon 4
-notices no-merge 'job .* is not the disk at its instant'
+notices daemon no-merge 'job .* is not the disk at its instant'

@@ -170,6 +170,24 @@ crash "$dir/c8.dirty"
 durable
 is "$dir/c8.dirty" state inconsistent
 
+# It would be seen if that were forgotten: then the bitmap is believed.
+good=$NBDFLEECE_FILTER
+broken=$abs_top_builddir/filter/.libs/nbdkit-fleece-broken-filter.so
+stop "$export_pid"
+rm -f "$dir"/*
+NBDFLEECE_FILTER=$broken NBDFLEECE_BROKEN=flush-tried-again \
+  NBDFLEECE_PRELOAD=$fault durable fleece-log-idle=50ms
+checkpoint c8
+echo "nbdkit sync c8.dirty 5" >"$NBDFLEECE_FAULT"
+write $((100 * M)) 1
+wait_for 30 grep -q "and that is forgotten" "$tmp/vda.log"
+rm "$NBDFLEECE_FAULT"
+wait_for 30 is_empty
+is "$dir/c8.dirty" log "$(of "$log" uuid)"
+crash "$dir/c8.dirty"
+NBDFLEECE_FILTER=$good durable
+is "$dir/c8.dirty" state active
+
 # The log hangs: so does who wants a region, whatever cow-timeout says, since
 # what went on would be known to nobody after a crash.
 stop "$export_pid"
@@ -190,3 +208,17 @@ alive "$waits" || fail "a write went on without the log"
 rm "$NBDFLEECE_FAULT"
 wait_for 30 dead "$waits"
 is "$dir/c9.dirty" log "$(of "$log" uuid)"
+
+# It would be seen if nobody waited for it.
+stop "$export_pid"
+rm -f "$dir"/*
+NBDFLEECE_FILTER=$broken durable
+stop "$export_pid"
+NBDFLEECE_FILTER=$broken NBDFLEECE_BROKEN=log-not-flushed \
+  NBDFLEECE_PRELOAD=$fault durable
+checkpoint c9
+write 0 1
+echo "nbdkit sync activity.log hang" >"$NBDFLEECE_FAULT"
+write $((100 * M)) 1            # which hung above
+rm "$NBDFLEECE_FAULT"
+cases "mechanisms broken on purpose, and noticed" 2

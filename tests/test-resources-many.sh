@@ -56,3 +56,18 @@ done
 for ((i = 1; i <= snapshots; i++)); do nf snapshot delete vda "s$i"; done
 no_snapshot_files
 stop_daemon
+[ "${NBDFLEECE_SANITIZER:-no}" = no ] || exit 0
+
+say "it would be seen if something stayed open"
+NBDFLEECE_PLUGIN=$abs_top_builddir/plugin/.libs/nbdkit-fleece-broken-plugin.so
+NBDFLEECE_BROKEN=keep-ended start_daemon
+nf snapshot create vda s >/dev/null
+if NBDFLEECE_PATIENCE=2 "$PYTHON" "$abs_top_srcdir/tests/resources.py" connect \
+     "$run" "$daemon" "$(snapshot_uri vda s)" 20 >"$tmp/out" 2>&1; then
+  fail "keep-ended: not found"
+fi
+grep 'resources: descriptors, KiB, pid' "$tmp/out" >&2 ||
+  { cat "$tmp/out" >&2; fail "keep-ended: not by its effect"; }
+nf snapshot delete vda s
+stop_daemon
+cases "mechanisms broken on purpose, and noticed" 1

@@ -8,7 +8,7 @@ import time
 
 from guest import Wrong
 
-PATIENCE = 20                   # seconds
+PATIENCE = float(os.environ.get("NBDFLEECE_PATIENCE", 20)) # seconds
 
 MORE_KIB = 32768                # than at first: buffers of 16 threads and more
 # A sanitizer keeps for itself what is freed.
