@@ -1,16 +1,20 @@
 /* SPDX-FileCopyrightText: The nbdfleece authors
  * SPDX-License-Identifier: BSD-3-Clause */
 
-/* Preloaded into the daemon and all that it starts: faults of files, at will. */
+/* Preloaded into the daemon and all that it starts: faults of files and of
+ * memory, at will. */
 
 /* The file that NBDFLEECE_FAULT names, as long as it exists, has one line:
  *
  *   PROCESS CALL PATH WHAT
  *
  * PROCESS is a part of the command line of who is to see the fault, CALL is
- * read, write, flush or sync (of a mapping), PATH is a part of the file's path, and WHAT is a number
- * for errno, "short" (some of it is done, not all), or "hang" (until the line is
- * gone). */
+ * read, write, flush, sync (of a mapping) or malloc (all that allocates, and
+ * mmap), PATH is a part of the path of the file, or of the program or library
+ * that wants memory, and WHAT is a number for errno, "short" (some of it is done,
+ * not all), or "hang" (until the line is gone).  Of malloc WHAT is a number N: one
+ * in so many fails.  Libraries that end when there is no memory are not asked to
+ * show it. */
 
 #include <config.h>
 
@@ -22,12 +26,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
 struct fault { char process[64], call[16], path[128], what[16]; };
+
+/* Of glibc; dlsym would allocate. */
+extern void *__libc_malloc (size_t);
+extern void *__libc_calloc (size_t, size_t);
+extern void *__libc_realloc (void *, size_t);
+extern void *__libc_memalign (size_t, size_t);
 
 static bool
 is_this_process (const char *part)
@@ -77,9 +88,9 @@ is_mapped_there (const void *p, const char *part)
   return found;
 }
 
-/* fd: of the file; or -1, and it is mapped at p. */
+/* A line for this call, in whatever process and file.  Allocates nothing. */
 static bool
-find_fault (const char *call, int fd, const void *p, struct fault *f)
+read_fault (const char *call, struct fault *f)
 {
   const char *file = getenv ("NBDFLEECE_FAULT");
   char line[256];
@@ -94,7 +105,14 @@ find_fault (const char *call, int fd, const void *p, struct fault *f)
   line[n > 0 ? n : 0] = '\0';
   return sscanf (line, "%63s %15s %127s %15s", f->process, f->call, f->path,
                  f->what) == 4
-    && strcmp (f->call, call) == 0
+    && strcmp (f->call, call) == 0;
+}
+
+/* fd: of the file; or -1, and it is mapped at p. */
+static bool
+find_fault (const char *call, int fd, const void *p, struct fault *f)
+{
+  return read_fault (call, f)
     && (p ? is_mapped_there (p, f->path) : is_file (fd, f->path))
     && is_this_process (f->process);
 }
@@ -211,4 +229,95 @@ msync (void *p, size_t length, int flags)
   int (*real) (void *, size_t, int) = dlsym (RTLD_NEXT, "msync");
 
   return allowed_at ("sync", -1, p, 1) == -1 ? -1 : real (p, length, flags);
+}
+
+/* ------------------------------------------------------------------ memory */
+
+static bool
+no_memory_for (const void *caller)
+{
+  static _Atomic unsigned calls;
+  struct fault f;
+  Dl_info info;
+  int err = errno, n;
+  bool none;
+
+  none = read_fault ("malloc", &f) && dladdr (caller, &info)
+    && strstr (info.dli_fname, f.path) && is_this_process (f.process)
+    && (n = atoi (f.what)) > 0 && calls++ % n == n - 1u;
+  errno = none ? ENOMEM : err;
+  return none;
+}
+#define NO_MEMORY no_memory_for (__builtin_return_address (0))
+
+void *
+malloc (size_t size)
+{
+  return NO_MEMORY ? NULL : __libc_malloc (size);
+}
+
+void *
+calloc (size_t count, size_t size)
+{
+  return NO_MEMORY ? NULL : __libc_calloc (count, size);
+}
+
+void *
+realloc (void *p, size_t size)
+{
+  return NO_MEMORY ? NULL : __libc_realloc (p, size);
+}
+
+void *
+reallocarray (void *p, size_t count, size_t size)
+{
+  size_t bytes;
+
+  if (NO_MEMORY || __builtin_mul_overflow (count, size, &bytes)) {
+    errno = ENOMEM;
+    return NULL;
+  }
+  return __libc_realloc (p, bytes);
+}
+
+void *
+aligned_alloc (size_t alignment, size_t size)
+{
+  return NO_MEMORY ? NULL : __libc_memalign (alignment, size);
+}
+
+char *
+strndup (const char *s, size_t max)
+{
+  size_t length = strnlen (s, max);
+  char *copy = NO_MEMORY ? NULL : __libc_malloc (length + 1);
+
+  if (copy) {
+    memcpy (copy, s, length);
+    copy[length] = '\0';
+  }
+  return copy;
+}
+
+char *
+strdup (const char *s)
+{
+  size_t size = strlen (s) + 1;
+  char *copy = NO_MEMORY ? NULL : __libc_malloc (size);
+
+  return copy ? memcpy (copy, s, size) : NULL;
+}
+
+void *
+mmap (void *p, size_t length, int prot, int flags, int fd, off_t offset)
+{
+  return NO_MEMORY ? MAP_FAILED
+    : (void *) syscall (SYS_mmap, p, length, prot, flags, fd, offset);
+}
+
+void *
+mmap64 (void *p, size_t length, int prot, int flags, int fd, off64_t offset)
+{
+  return NO_MEMORY ? MAP_FAILED
+    : (void *) syscall (SYS_mmap, p, length, prot, flags, fd, offset);
 }
