@@ -46,6 +46,7 @@ broken_mechanism (void)
     [FLUSH_TRIED_AGAIN] = "flush-tried-again",
     [KEEP_ENDED] = "keep-ended",
     [FILES_LEFT] = "files-left",
+    [NAMES_NOT_FLUSHED] = "names-not-flushed",
   };
   static int found = -1;
   const char *env;

@@ -48,6 +48,7 @@ enum broken {
   FLUSH_TRIED_AGAIN,            /* a failed C4 is nothing to remember */
   KEEP_ENDED,                   /* what has ended stays open */
   FILES_LEFT,                   /* no N3 */
+  NAMES_NOT_FLUSHED,            /* nobody waits for a directory */
 };
 
 #ifdef FLEECE_TEST_BUILD

@@ -203,6 +203,10 @@ checkpoint_delete (struct checkpoint *cp, struct failure *failure)
     return -1;
   }
   FAILPOINT ("M1+");
+  /* Who is told that it is gone shall not see it come back. */
+  if (sync_directory_of (path) == -1)
+    log_error (&ex->daemon->log, "%s: checkpoint %s may come back after a "
+               "crash of the host: %m", ex->name, cp->name);
   log_info (&ex->daemon->log, "%s: checkpoint %s is deleted", ex->name,
             cp->name);
   free (cp->path);

@@ -58,6 +58,10 @@ extern char *unix_uri (const char *export_name, const char *socket_path);
  * has the name, EPERM if it is somebody else's or others may write there. */
 extern int mkdir_private (const char *path, bool may_be_link);
 
+/* That path has its name, or has it no more, also after a crash of the host.
+ * 0, or -1 and errno. */
+extern int sync_directory_of (const char *path);
+
 /* Replaces the file at path by text, mode 0600, all or nothing; durable:
  * also after a crash of the host.  0, or -1 and errno. */
 extern int write_file (const char *path, const char *text, bool durable);

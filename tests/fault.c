@@ -11,7 +11,7 @@
  * PROCESS is a part of the command line of who is to see the fault, CALL is
  * read, write, flush, sync (of a mapping) or malloc (all that allocates, and
  * mmap), PATH is a part of the path of the file, or of the program or library
- * that wants memory, and WHAT is a number for errno, "short" (some of it is done,
+ * that wants memory (its end, if PATH has a $ at its own), and WHAT is a number for errno, "short" (some of it is done,
  * not all), or "hang" (until the line is gone).  Of malloc WHAT is a number N: one
  * in so many fails.  Libraries that end when there is no memory are not asked to
  * show it. */
@@ -62,6 +62,7 @@ static bool
 is_file (int fd, const char *part)
 {
   char link[64], path[4096];
+  size_t length;
   ssize_t n;
 
   snprintf (link, sizeof link, "/proc/self/fd/%d", fd);
@@ -69,6 +70,10 @@ is_file (int fd, const char *part)
   if (n == -1)
     return false;
   path[n] = '\0';
+  length = strlen (part);
+  if (length > 0 && part[length - 1] == '$')
+    return n >= (ssize_t) --length
+      && memcmp (path + n - length, part, length) == 0;
   return strstr (path, part) != NULL;
 }
 
