@@ -11,13 +11,17 @@ import time
 
 import disks
 import loads
-from peers import Fleece, Plain, nbdkit, qemu_name, start_qemus, QEMU_AIO
+from peers import (Fleece, Plain, nbdkit, qemu_name, start_qemus, start_relay,
+                   QEMU_AIO)
 from stats import alternate, best, order, pick_all
 from util import BenchError, run, timed, wait_for
 
 US, PLAIN, BOUND = "nbdfleece", "nbdkit", "bound"
 IDLE, COPIED, FRONT = "idle", "copied", "front"
+AGAIN, RELAY = "again", "relay"
 QEMUS = [qemu_name(a) for a in QEMU_AIO]
+
+SHORT = 3                       # turns of guest I/O for one of others
 
 GUEST_JOBS = [
     (name, dict(rw=rw, bs=bs, iodepth=depth))
@@ -45,15 +49,17 @@ class Place:
         if not self.options.quick:
             disks.settle(self.where)
 
-    def alternate(self, contenders):
-        """Each turn begins with nothing left to be written back."""
+    def alternate(self, contenders, more=0):
+        """Each turn begins with nothing left to be written back; `more' are
+        rounds beyond those that were asked for, where turns differ much."""
         def settled(turn):
             def go():
                 self.settle()
                 return turn()
             return go
         return alternate({name: settled(turn)
-                          for name, turn in contenders.items()}, self.rounds)
+                          for name, turn in contenders.items()},
+                         self.rounds + more)
 
     def fleece(self, disk=None, extra=""):
         return Fleece(self.work, self.where, disk or self.disk, self.programs,
@@ -84,14 +90,17 @@ def guest_io(p):
     """Requests that need no copy: what the filter costs just by being there."""
     span = min(p.size, 512 << 20)
     plain, idle, copied = Plain(p.work, p.disk), p.fleece(), p.fleece()
+    again = Plain(p.work, p.disk)
     copied.create()
     loads.fio(p.work, [dict(uri=copied.guest, rw="write", bs="1m")], size=span)
-    uris = {PLAIN: plain.guest, IDLE: idle.guest, COPIED: copied.guest}
+    uris = {PLAIN: plain.guest, IDLE: idle.guest, COPIED: copied.guest,
+            AGAIN: again.guest}
     for variant, job in GUEST_JOBS[::p.options.every]:
-        turns = [n for r in range(p.rounds + 1) for n in order(uris, r)]
+        turns = [n for r in range(SHORT * p.rounds + 1)
+                 for n in order(uris, r)]
         got = loads.fio(p.work, [dict(uri=uris[n], **job) for n in turns],
                         size=span, time_based=1,
-                        runtime="%dms" % (p.seconds * 1000))
+                        runtime="%dms" % (p.seconds * 1000 / SHORT))
         samples = {n: [] for n in uris}
         for n, result in list(zip(turns, got))[len(uris):]:
             samples[n].append(result["bytes"])
@@ -99,8 +108,15 @@ def guest_io(p):
               PLAIN, (">=", 0.98), "bytes/s")
         p.add("guest I/O, cluster already copied", variant, "nbdkit file",
               samples, COPIED, PLAIN, (">=", 0.97), "bytes/s")
-    for server in (plain, idle, copied):
+        p.add("guest I/O, another with no filter", variant, "nbdkit file",
+              samples, AGAIN, PLAIN, None, "bytes/s")
+    for server in (plain, again, idle, copied):
         server.stop()
+
+
+def bounds(rates, touches):
+    """Rates of writes that each take the seconds of a touch longer."""
+    return [1 / (1 / rate + touch) for rate, touch in zip(rates, touches)]
 
 
 def first_touch(p):
@@ -115,8 +131,7 @@ def first_touch(p):
             US: with_snapshot(us, load),
             BOUND: lambda: loads.touch_seconds(
                 p.work, p.disk, p.path("bare"), p.size, p.options.requests)})
-        samples[BOUND] = [1 / (1 / rate + extra) for rate, extra in
-                          zip(samples[PLAIN], samples[BOUND])]
+        samples[BOUND] = bounds(samples[PLAIN], samples[BOUND])
         case, variant = "first touch, 4k random write", "depth %d" % depth
         p.add(case, variant, "nbdkit file", samples, US, PLAIN, (">=", 0.70),
               "writes/s")
@@ -143,8 +158,17 @@ def first_touch_qemu(p):
         contenders = {n: with_snapshot(s, load) for n, s in
                       [(US, us)] + list(qemus.items())}
         contenders[PLAIN] = lambda f=load: f(plain)
+        if "blockalign" in job:
+            contenders[BOUND] = lambda: loads.touch_seconds(
+                p.work, p.disk, p.path("bare"), p.size, p.options.requests,
+                blockalign="64k")
         samples = p.alternate(contenders)
         peer = best(samples, QEMUS)
+        if BOUND in samples:
+            samples[BOUND] = [4096 * rate for rate in bounds(
+                [b / 4096 for b in samples[PLAIN]], samples[BOUND])]
+            p.add(case, variant + ", bound", "QEMU copy-before-write",
+                  samples, BOUND, peer, None, "bytes/s")
         p.add(case, variant, "QEMU copy-before-write", samples, US, peer, reach,
               "bytes/s")
         p.add(case, variant + ", no filter at all", "QEMU copy-before-write",
@@ -164,17 +188,28 @@ def write_during_pull(p):
         with loads.Pulling(uri):
             return loads.guest(p.work, server.guest, seconds, rw="randwrite",
                                bs="4k", iodepth=1, size=p.size)
-    contenders = {PLAIN: lambda: load(plain), US: with_snapshot(us, load)}
+    def touch():
+        with loads.Pulling(plain.direct):
+            return {"iops": loads.touch_seconds(
+                p.work, p.disk, p.path("bare"), p.size, p.options.requests),
+                    "p99": None}
+    contenders = {PLAIN: lambda: load(plain), US: with_snapshot(us, load),
+                  BOUND: touch}
     contenders.update({n: with_snapshot(q, load) for n, q in qemus.items()})
     samples = p.alternate(contenders)
     rate, p99 = pick_all(samples, "iops"), pick_all(samples, "p99")
+    rate[BOUND] = bounds(rate[PLAIN], rate[BOUND])
     case = "guest 4k write, depth 1, during a pull"
     p.add(case, "rate", "nbdkit file, nbdcopy reads", rate, US, PLAIN,
           (">=", 0.9), "writes/s")
+    p.add(case, "rate, bound", "nbdkit file, nbdcopy reads", rate, BOUND, PLAIN,
+          None, "writes/s")
     p.add(case, "p99 latency", "nbdkit file, nbdcopy reads", p99, US, PLAIN,
           ("<=", 1.2), "s")
     p.add(case, "rate", "QEMU copy-before-write, nbdcopy reads", rate, US,
           best(rate, QEMUS), (">=", 6), "writes/s")
+    p.add(case, "rate, bound", "QEMU copy-before-write, nbdcopy reads", rate,
+          BOUND, best(rate, QEMUS), None, "writes/s")
     for server in [plain, us] + list(qemus.values()):
         server.stop()
 
@@ -183,13 +218,18 @@ def pull(p):
     """nbdcopy, nobody writes."""
     plain, us = Plain(p.work, p.disk), p.fleece()
     us.create()
-    uris = {PLAIN: plain.direct, US: us.direct(), FRONT: us.backup_uri()}
+    relay, uri = start_relay(p.work, plain.direct)
+    uris = {PLAIN: plain.direct, US: us.direct(), FRONT: us.backup_uri(),
+            RELAY: uri}
     samples = p.alternate({n: lambda u=u: p.size / timed(["nbdcopy", u, "null:"])
-                         for n, u in uris.items()})
+                         for n, u in uris.items()}, more=2)
     p.add("pull with nbdcopy, idle guest", "snapshot server", "nbdkit file",
           samples, US, PLAIN, (">=", 0.97), "bytes/s")
     p.add("pull with nbdcopy, idle guest", "through the front", "nbdkit file",
           samples, FRONT, PLAIN, (">=", 0.8), "bytes/s")
+    p.add("pull with nbdcopy, idle guest", "through a bare relay", "nbdkit file",
+          samples, RELAY, PLAIN, None, "bytes/s")
+    p.work.stop(relay)
     plain.stop()
     us.stop()
 
@@ -219,12 +259,14 @@ def push(p):
         "qemu-img": program("qemu-img", "convert", "-n", "-W", "-m", "16",
                             "-f", "raw", "-O", "raw", "-U", p.disk, uri)}
     contenders.update({n: job(q) for n, q in qemus.items()})
-    samples = p.alternate(contenders)
+    samples = p.alternate(contenders, more=2)
     case = "push to an NBD target"
     p.add(case, "", "nbdcopy of the file", samples, US, "nbdcopy",
           (">=", 0.97), "bytes/s")
     p.add(case, "", "QEMU blockdev-backup", samples, US, best(samples, QEMUS),
           (">=", 1.8), "bytes/s")
+    p.add(case, "nbdcopy of the file", "QEMU blockdev-backup", samples,
+          "nbdcopy", best(samples, QEMUS), None, "bytes/s")
     p.add(case, "", "qemu-img convert", samples, US, "qemu-img", None,
           "bytes/s")
     for s in [us] + list(qemus.values()):

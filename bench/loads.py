@@ -55,14 +55,15 @@ def guest(work, uri, seconds, **settings):
                            runtime="%dms" % (seconds * 1000), **settings)])[0]
 
 
-def touch_seconds(work, disk, scratch, size, number):
+def touch_seconds(work, disk, scratch, size, number, **settings):
     """Seconds of what one first touch has to do, without a server: to read 4k
     of the disk and to write it into a new file."""
     with open(scratch, "wb") as f:
         f.truncate(size)
     jobs = fio(work, [dict(filename=disk, rw="randread"),
                       dict(filename=scratch, rw="randwrite", fallocate="none")],
-               ioengine="psync", bs="4k", size=size, number_ios=number)
+               ioengine="psync", bs="4k", size=size, number_ios=number,
+               **settings)
     os.unlink(scratch)
     return sum(1 / job["iops"] for job in jobs)
 

@@ -7,9 +7,12 @@ import glob
 import json
 import os
 import signal
+import sys
 import time
 
 from util import BenchError, run, wait_for
+
+HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def unix_uri(path, export=""):
@@ -21,6 +24,15 @@ def nbdkit(work, argv, name="kit"):
     sock = work.path(name)
     p = work.start(["nbdkit", "-f", "-U", sock, "-P", sock + ".pid"] + argv)
     work.wait_until(p, lambda: os.path.exists(sock + ".pid"))
+    return p, unix_uri(sock)
+
+
+def start_relay(work, uri):
+    """Something between client and server that does the least it can."""
+    sock = work.path("relay")
+    p = work.start([sys.executable, os.path.join(HERE, "relay.py"), sock,
+                    uri.split("=", 1)[1]])
+    work.wait_socket(p, sock).close()
     return p, unix_uri(sock)
 
 

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "names.h"
 #include "options.h"
@@ -78,7 +79,7 @@ static const struct option_row table[] = {
   { "release", TYPE_FLAG, NULL, AT (release), 0, 1, 0,
     "release what the target has flushed from the snapshot" },
   { "request-size", TYPE_SIZE, "SIZE", AT (request_size), 4096, 32 << 20,
-    256 << 10, "longest read and write" },
+    512 << 10, "longest read and write" },
   { "result", TYPE_TEXT, "FILE", AT (result), 0, 0, 0,
     "write the outcome as JSON to this file" },
   { "retry", TYPE_DURATION, "TIME", AT (retry_ms), 0, UINT64_C (1) << 40, 0,
@@ -273,7 +274,18 @@ set (struct options *o, const struct option_row *row, const char *s,
     o->source_action_given = true;
   if (row->where == AT (request_size))
     o->request_size_given = true;
+  if (row->where == AT (connections))
+    o->connections_given = true;
   return 0;
+}
+
+/* More connections than these to a server only get into each other's way. */
+static uint64_t
+processors (void)
+{
+  long n = sysconf (_SC_NPROCESSORS_ONLN);
+
+  return n > 0 ? n : 1;
 }
 
 static int
@@ -367,6 +379,8 @@ options_parse (struct options *o, int argc, char *argv[], struct message *why)
   }
   o->source = argv[optind];
   o->target = argv[optind + 1];
+  if (!o->connections_given && o->connections > processors ())
+    o->connections = processors ();
   if (o->manifest && !o->request_size_given)
     o->request_size = REQUEST_SIZE_MANIFEST;
   return check (o, why) == -1 ? OPTIONS_USAGE : OPTIONS_OK;

@@ -30,7 +30,7 @@ struct options {
   uint64_t flush_interval_ms;
   uint64_t scratch_limit;       /* bytes; 0: none */
   uint64_t on_source_error, on_target_error; /* enum error_action */
-  bool source_action_given, request_size_given;
+  bool source_action_given, request_size_given, connections_given;
   /* Flags. */
   uint64_t allow_incomplete, compare, new_bitmap, release, same_size, top;
   uint64_t quiet, verbose;

@@ -240,6 +240,9 @@ plan_linear (struct job *job)
   struct step step;
   struct ledger *l = &job->ledger;
   uint64_t first = ledger_first (l), end, same;
+  /* No request is longer: looking for the end of a run costs its length. */
+  uint64_t most = round_clusters (job, job->buf_size > REFLINK_MAX
+                                  ? job->buf_size : REFLINK_MAX);
   enum reader_extent type = READER_DATA;
 
   if (first == l->nr_clusters)
@@ -247,21 +250,20 @@ plan_linear (struct job *job)
   if (job->source->can_extents) {
     bool known = job->extents.nr > 0 && first >= job->extents.first
       && first < job->extents.end;
+    uint64_t limit = first + round_clusters (job, ASK_FROM) + 1;
 
-    end = ledger_run_end (l, NULL, first,
-                          known ? job->extents.end
-                          : first + round_clusters (job, ASK_FROM) + 1);
     if (known) {
       type = extents_find (&job->extents, first, &same);
-      if (same < end)
-        end = same;
+      limit = job->extents.end < same ? job->extents.end : same;
+      if (type == READER_DATA && limit - first > most)
+        limit = first + most;
     }
-    else if (ledger_length (l, first, end) > ASK_FROM)
+    end = ledger_run_end (l, NULL, first, limit);
+    if (!known && ledger_length (l, first, end) > ASK_FROM)
       return ask (job, first);
   }
   else
-    end = ledger_run_end (l, NULL, first, first
-                          + round_clusters (job, REFLINK_MAX));
+    end = ledger_run_end (l, NULL, first, first + most);
   if (job->expected && plan_extent (job, first, &end, &step))
     return step;
   switch (type) {
