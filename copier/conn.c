@@ -38,6 +38,8 @@
 #define SILENCE_SECONDS 45
 #define PROBE_SECONDS 5
 
+#define LOCAL_BUFFER (1 << 19)  /* bytes; the kernel may give less */
+
 /* The text of libnbd's error without the name of the function. */
 static const char *
 nbd_text (void)
@@ -150,6 +152,21 @@ watch_over (struct conn *c)
   for (i = 0; fd != -1 && i < sizeof options / sizeof options[0]; i++)
     setsockopt (fd, options[i].level, options[i].option, &options[i].value,
                 sizeof options[i].value);
+}
+
+/* A Unix socket's buffer does not grow by itself.  With room for a whole
+ * request of the usual size we and the server are woken less often. */
+static void
+make_room (struct conn *c)
+{
+  const int size = LOCAL_BUFFER;
+  int fd = nbd_aio_get_fd (c->nbd), domain;
+  socklen_t len = sizeof domain;
+
+  if (fd != -1
+      && getsockopt (fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0
+      && domain == AF_UNIX)
+    setsockopt (fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
 }
 
 /* Ends a connect, for better or worse. */
@@ -290,6 +307,7 @@ ask_for_export (struct conn *c)
 
   c->going = true;
   watch_over (c);
+  make_room (c);
   if (nbd_aio_opt_go (c->nbd, cb) == 0)
     return 0;
   conn_note_error (c, "");
