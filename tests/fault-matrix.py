@@ -34,6 +34,8 @@ PLACES = {
     "live-read": ("-filter.so", "read", "{name}.img"),
     "live-write": ("-filter.so", "write", "{name}.img"),
     "scratch-write": ("-filter.so", "write", ".scratch"),
+    "scratch-flush": ("-filter.so", "flush", ".scratch"),
+    "map-flush": ("-filter.so", "sync", "s.map"),
     "snapshot-live": ("fleece-plugin", "read", "{name}.img"),
     "snapshot-scratch": ("fleece-plugin", "read", ".scratch"),
     "job-live": ("nbdfleece-copy", "read", "{name}.img"),
@@ -45,7 +47,10 @@ PLACES = {
 POLICIES = {
     "bs": "", "bg": "on-cow-error: break-guest-write",
     "to": "cow-timeout: 200ms",
+    "ds": "scratch: {durable: true}",
 }
+# What a cow-timeout is for.
+TIMED = ("scratch-write", "scratch-flush")
 
 
 class Disk:
@@ -121,7 +126,7 @@ class Matrix:
         disk.content[cluster * CLUSTER:(cluster + 1) * CLUSTER] = data
         return True
 
-    def write_all(self, disk, error):
+    def write_all(self, disk, error, place=None):
         """ok, error or waits."""
         came = []
 
@@ -131,7 +136,8 @@ class Matrix:
         t.start()
         waits = False
         if error == "hang":
-            t.join(HELD if disk.name != "vto" else LIMIT)
+            timed = disk.name == "vto" and place in TIMED
+            t.join(LIMIT if timed else HELD)
             waits = t.is_alive()
             self.disarm()
         t.join(LIMIT)
@@ -201,8 +207,17 @@ class Matrix:
         state = self.job_state(job)
         return "waits" if waits and state == "completed" else state
 
-    def see_reader(self, disk, then, place):
+    def see_reader(self, disk, then, place, error):
+        hangs = error == "hang" and place.startswith("snapshot-")
+        timer = threading.Timer(HELD, self.disarm)
+        begin = time.monotonic()
+        if hangs:
+            timer.start()
         seen = self.read_all(disk, "s", then)
+        if hangs:
+            timer.join()
+            if seen == "right" and time.monotonic() - begin >= HELD:
+                return "waits"
         if seen != "right" and place.startswith("snapshot-"):
             self.disarm()
             if self.read_all(disk, "s", then) == "right":
@@ -217,15 +232,15 @@ class Matrix:
             guest = self.write_all(disk, None)
             if place.startswith("snapshot-"):
                 self.arm(disk, place, error)
-            reader = self.see_reader(disk, then, place)
+            reader = self.see_reader(disk, then, place, error)
             self.disarm()
             if not place.startswith("snapshot-"):
                 self.arm(disk, place, error)
         else:
             self.arm(disk, place, error)
-            guest = self.write_all(disk, error)
+            guest = self.write_all(disk, error, place)
             self.disarm()
-            reader = self.see_reader(disk, then, place)
+            reader = self.see_reader(disk, then, place, error)
         state = self.see_job(job, error)
         self.disarm()
         done = state in ("completed", "waits")
