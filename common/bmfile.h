@@ -187,6 +187,9 @@ extern int bmfile_create_in (const char *path,
                              const struct bmfile_params *params,
                              struct bmfile *bf);
 
+/* Flushes the file, device or directory at path.  0, or -1 and errno. */
+extern int bmfile_sync_path (const char *path);
+
 /* Flushes the directory that path is in.  0, or -1 and errno. */
 extern int bmfile_sync_directory (const char *path);
 
