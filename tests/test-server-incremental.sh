@@ -179,7 +179,7 @@ for victim in daemon copier both; do
 done
 
 say "a job whose end the daemon did not live to see"
-begin vda "$tmp/slow" --since c9 --checkpoint gone --speed 1
+begin vda "$tmp/late" --since c9 --checkpoint gone --speed 1
 kill_daemon
 rm "$state/jobs/$job.copy"
 kill -KILL "$(cat "$run/job-$job.copy.pid")"

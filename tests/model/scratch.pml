@@ -25,6 +25,7 @@
  *     in the target;
  *   - nobody waits for ever.
  *
+ * never-reached crashed|| (as a kill comes in)
  * verify
  * verify COPY
  * verify END
@@ -109,7 +110,7 @@ inline flush_map ()
      };
      disk[COPIED] = disk[COPIED] | was_copied;
      disk[RELEASED] = disk[RELEASED] | was_released;
-     atomic { if :: disk[HEAD] < was_head -> disk[HEAD] = was_head :: else fi };
+     disk[HEAD] = (disk[HEAD] < was_head -> was_head : disk[HEAD]);
      atomic { flushed = upto; busy = false }
   od
 }
