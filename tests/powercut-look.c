@@ -295,6 +295,7 @@ complain (const struct file *f, uint64_t number, const char *what, uint64_t n)
            "powercut: the last thing that was said: %s\n",
            (unsigned long long) number, f->name, what,
            (unsigned long long) n, said);
+  look_end ();
   exit (EXIT_FAILURE);
 }
 
