@@ -317,8 +317,8 @@ check_user (const struct config *config, const struct config_export *ex,
     return user_wrong (failure, config, ex, "scratch", ex->scratch.directory,
                        "may not pass through it", err);
   if (user_try_access (user, ex->scratch.directory, W_OK) == 0)
-    return user_wrong (failure, config, ex, "scratch", ex->scratch.directory, "may make "
-                       "files there, and must not: they are given files that "
+    return user_wrong (failure, config, ex, "scratch", ex->scratch.directory,
+                       "may make files there, and must not: they are given files that "
                        "the daemon makes", 0);
   return 0;
 }

@@ -148,8 +148,8 @@ static int
 flush_files (const struct snapshot *s, const int fds[2])
 {
   return fsync (fds[0]) == -1 || fsync (fds[1]) == -1
-    || bmfile_sync_directory (s->map_path) == -1
-    || bmfile_sync_directory (s->scratch_path) == -1 ? -1 : 0;
+    || sync_directory_of (s->map_path) == -1
+    || sync_directory_of (s->scratch_path) == -1 ? -1 : 0;
 }
 
 /* The files are the user's from here on. */

@@ -60,7 +60,7 @@ void
 unfinished_remove (const char *path)
 {
   remove_file (path);
-  bmfile_sync_directory (path);
+  sync_directory_of (path);
 }
 
 /* The uuid of a file is, as text, in a line of a record. */

@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bmfile.h"
 #include "broken.h"
 #include "util.h"
 
@@ -162,14 +163,7 @@ unix_uri (const char *export_name, const char *socket_path)
 int
 sync_directory_of (const char *path)
 {
-  char *copy = xstrdup (path);
-  int fd = open (dirname (copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  int r = fd == -1 ? -1 : BROKEN (NAMES_NOT_FLUSHED) ? 0 : fsync (fd);
-
-  if (fd != -1)
-    close (fd);
-  free (copy);
-  return r;
+  return BROKEN (NAMES_NOT_FLUSHED) ? 0 : bmfile_sync_directory (path);
 }
 
 /* What it will have in it may have to outlast a crash of the host. */
